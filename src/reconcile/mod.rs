@@ -1,0 +1,3 @@
+//! The owner of the truth.
+
+pub mod view;
