@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Runs every test. Sets up what they need first, and says so.
+#   ./tests/run.sh           lints, unit and integration tests with real Envoys, the quick start's check
+#   ./tests/run.sh --long    the above, and then the checks that take long (kill -9 rounds, churn, scale), with their figures
+set -euo pipefail
+cd "$(dirname "$0")/.."
+long=false
+case "${1:-}" in
+  "") ;;
+  --long) long=true ;;
+  *) echo "run.sh: unknown argument '$1' (usage: ./tests/run.sh [--long])" >&2; exit 2 ;;
+esac
+started=$SECONDS
+step() { printf '\n=== [%4ds] %s\n' $((SECONDS - started)) "$*"; }
+
+step "tools"
+if ! command -v ip >/dev/null 2>&1 || ! command -v sqlite3 >/dev/null 2>&1; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing iproute2 and sqlite3 from the distribution"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iproute2 sqlite3 >/dev/null
+  else
+    echo "run.sh: the tests need the commands ip (iproute2) and sqlite3; install them" >&2
+    exit 1
+  fi
+fi
+ENVOY_BIN=$(./deploy/envoy.sh)
+export ENVOY_BIN
+echo "Envoy: $ENVOY_BIN"
+
+step "format and lints"
+cargo fmt --all --check
+cargo clippy --locked --all-targets -- -D warnings
+
+step "tests"
+cargo test --locked
+
+step "the quick start's own check"
+cargo build --locked --bin causeway
+./deploy/quickstart.sh --check
+
+if $long; then
+  step "long checks"
+  cargo test --locked --release --test long -- --nocapture --test-threads 1
+fi
+step "done"
