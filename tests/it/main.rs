@@ -1,3 +1,5 @@
 //! All integration tests in one binary.
 
 mod tidy;
+mod e2e;
+mod support;

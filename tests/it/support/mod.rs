@@ -1,0 +1,56 @@
+//! What the end-to-end tests stand on: the real binary, real Envoys, pods that answer with their
+//! names, and manifests on disk.
+
+pub mod fleet;
+pub mod manifests;
+pub mod pods;
+pub mod traffic;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+/// The Envoy that tests run: `ENVOY_BIN`, else `envoy` on the `PATH`. There is no skipping: without one the test fails.
+pub fn envoy_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ENVOY_BIN") {
+        return path.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("envoy"))
+        .find(|file| file.is_file())
+        .expect("no Envoy: run the tests through ./tests/run.sh, or set ENVOY_BIN")
+}
+
+/// An address of 127.0.0.1 with a port that was free a moment ago.
+pub fn free_addr() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("bound")
+}
+
+/// A /24 of loopback that no other test of this process uses, as its first three octets. The
+/// process id keeps two runs on one machine apart.
+pub fn own_loopback_net() -> [u8; 3] {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let pid = std::process::id();
+    let second = 64 + (pid % 128) as u8;
+    [127, second, NEXT.fetch_add(1, Ordering::Relaxed)]
+}
+
+/// An address within a /24.
+pub fn in_net(net: [u8; 3], last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(net[0], net[1], net[2], last))
+}
+
+/// Asks again and again until there is an answer; fails the test, naming what was waited for, after the deadline.
+pub fn eventually<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + deadline;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "waited {deadline:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
