@@ -40,6 +40,6 @@ cargo build --locked --bin causeway
 
 if $long; then
   step "long checks"
-  cargo test --locked --release --test long -- --nocapture --test-threads 1
+  cargo test --locked --release --features long-checks --test it e2e:: -- --nocapture --test-threads 1
 fi
 step "done"

@@ -5,6 +5,7 @@ mod crash;
 mod data_plane;
 mod names;
 mod rejected;
+mod scale;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,0 +1,311 @@
+//! Views: the classes of nodes that are served the same, and each one's xDS snapshot.
+//!
+//! A turn hands in what changed; only the resources of changed backends are decided and encoded
+//! anew, once for each distinct client, and shared by all views that have them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::model::decision::{ClientView, LbInput, NodeRole};
+use crate::model::id::{ClusterName, NamespacedName, NodeId, PoolName};
+use crate::model::object::ServicePort;
+use crate::model::world::World;
+use crate::policy;
+use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
+use crate::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
+
+use super::claims::pod_label;
+
+/// What a service's port is to Envoy: the cluster, its endpoints and its route share the name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// `<ns>/<access>/<service>[/<pod>]:<port>`.
+    pub name: Arc<str>,
+    /// The access.
+    pub access: NamespacedName,
+    /// The service.
+    pub service: NamespacedName,
+    /// As in [`pod_label`], where VIPs are per pod.
+    pub pod: Option<Arc<str>>,
+    /// The service's port.
+    pub port: ServicePort,
+    /// Host names that lead to it.
+    pub hostnames: BTreeSet<Arc<str>>,
+    /// Names that lead to one cluster's pods only.
+    pub cluster_hostnames: BTreeMap<Arc<str>, ClusterName>,
+    /// Its VIPs.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Clusters to take endpoints from; empty means all.
+    pub clusters: BTreeSet<ClusterName>,
+    /// The load-balancing policy's configuration.
+    pub lb_config: serde_json::Value,
+}
+
+/// Which nodes are offered a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The gateways that the pool selects, and every sidecar.
+    Pool(PoolName),
+    /// The node whose agent assigned the address.
+    Node(NodeId),
+}
+
+/// A listener that has to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The backend behind it.
+    pub backend: Arc<str>,
+    /// Who is offered it.
+    pub audience: Audience,
+}
+
+/// Everything that all views are built from, besides endpoints.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// By listener name.
+    pub listeners: BTreeMap<Arc<str>, Wanted>,
+    /// By name.
+    pub backends: BTreeMap<Arc<str>, Backend>,
+}
+
+/// Identifies a view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ViewKey {
+    /// What policies see of its nodes.
+    pub client: ClientView,
+    /// Pools whose VIPs its nodes are offered; empty for sidecars, which are offered all.
+    pub pools: BTreeSet<PoolName>,
+    /// The one node of this view, where it has listeners of its own.
+    pub own: Option<NodeId>,
+}
+
+impl ViewKey {
+    fn is_offered(&self, wanted: &Wanted) -> bool {
+        match &wanted.audience {
+            Audience::Node(node) => self.own.as_ref() == Some(node),
+            Audience::Pool(pool) => self.client.role == NodeRole::Sidecar || self.pools.contains(pool),
+        }
+    }
+}
+
+struct View {
+    snapshot: Arc<XdsSnapshot>,
+    backends: BTreeSet<Arc<str>>,
+    attempts: BTreeMap<Arc<str>, u32>,
+}
+
+struct Built {
+    cluster: Arc<Resource>,
+    assignment: Arc<Resource>,
+}
+
+/// All views.
+#[derive(Default)]
+pub struct Views {
+    views: HashMap<ViewKey, View>,
+    built: HashMap<(Arc<str>, ClientView), Built>,
+    listeners: HashMap<(Arc<str>, u32), (ListenerSpec, Arc<Resource>)>,
+    routes: HashMap<Arc<str>, (RouteSpec, Arc<Resource>)>,
+}
+
+/// What a turn needs to bring views up to date.
+pub struct Turn<'a> {
+    /// The merged clusters.
+    pub world: &'a World,
+    /// What has to be there.
+    pub desired: &'a Desired,
+    /// `desired` differs from the last turn's.
+    pub desired_changed: bool,
+    /// Backends whose endpoints may have changed.
+    pub dirty: &'a BTreeSet<Arc<str>>,
+}
+
+impl Views {
+    /// The view's snapshot, built now where the view is new or its attempts changed.
+    pub fn snapshot(&mut self, key: &ViewKey, attempts: &BTreeMap<Arc<str>, u32>, turn: &Turn<'_>) -> Arc<XdsSnapshot> {
+        let known = self.views.get(key).is_some_and(|view| view.attempts == *attempts);
+        if !known {
+            let snapshot = self.views.remove(key).map_or_else(|| Arc::new(XdsSnapshot::empty()), |view| view.snapshot);
+            let view = View { snapshot, backends: BTreeSet::new(), attempts: attempts.clone() };
+            self.views.insert(key.clone(), view);
+            self.rebuild(key, turn);
+        }
+        self.views.get(key).map_or_else(|| Arc::new(XdsSnapshot::empty()), |view| view.snapshot.clone())
+    }
+
+    /// Brings every view up to date; returns those whose snapshots changed.
+    pub fn update(&mut self, turn: &Turn<'_>) -> Vec<(ViewKey, Arc<XdsSnapshot>)> {
+        self.built.retain(|(backend, _), _| !turn.dirty.contains(backend));
+        let keys: Vec<ViewKey> = self.views.keys().cloned().collect();
+        let mut changed = Vec::new();
+        for key in keys {
+            let is_changed = if turn.desired_changed { self.rebuild(&key, turn) } else { self.refresh(&key, turn) };
+            if is_changed && let Some(view) = self.views.get(&key) {
+                changed.push((key, view.snapshot.clone()));
+            }
+        }
+        if turn.desired_changed {
+            self.built.retain(|(backend, _), _| turn.desired.backends.contains_key(backend));
+            self.routes.retain(|backend, _| turn.desired.backends.contains_key(backend));
+            self.listeners.retain(|(name, _), _| turn.desired.listeners.contains_key(name));
+        }
+        changed
+    }
+
+    /// Forgets views that no node is of.
+    pub fn retain(&mut self, used: impl Fn(&ViewKey) -> bool) {
+        self.views.retain(|key, _| used(key));
+        let clients: BTreeSet<ClientView> = self.views.keys().map(|key| key.client.clone()).collect();
+        self.built.retain(|(_, client), _| clients.contains(client));
+    }
+
+    /// Endpoints only: the resources of dirty backends that the view has.
+    fn refresh(&mut self, key: &ViewKey, turn: &Turn<'_>) -> bool {
+        let Some(view) = self.views.get(key) else { return false };
+        let affected: Vec<Arc<str>> = turn.dirty.iter().filter(|name| view.backends.contains(*name)).cloned().collect();
+        let mut edit = view.snapshot.edit();
+        for name in affected {
+            if let Some(backend) = turn.desired.backends.get(&name) {
+                let built = self.build(backend, &key.client, turn.world);
+                edit.set(ResourceType::Cluster, built.0);
+                edit.set(ResourceType::Endpoint, built.1);
+            }
+        }
+        self.finish(key, edit.finish(), None)
+    }
+
+    /// Everything of the view, reusing what is encoded already.
+    fn rebuild(&mut self, key: &ViewKey, turn: &Turn<'_>) -> bool {
+        let Some(view) = self.views.get(key) else { return false };
+        let (snapshot, attempts) = (view.snapshot.clone(), view.attempts.clone());
+        let mut wanted: BTreeMap<(ResourceType, Arc<str>), Arc<Resource>> = BTreeMap::new();
+        let mut backends = BTreeSet::new();
+        for (name, listener) in turn.desired.listeners.iter().filter(|(_, wanted)| key.is_offered(wanted)) {
+            let Some(backend) = turn.desired.backends.get(&listener.backend) else { continue };
+            let attempt = attempts.get(name).copied().unwrap_or(0);
+            wanted.insert((ResourceType::Listener, name.clone()), self.listener(name, listener, backend, attempt));
+            if backends.insert(backend.name.clone()) {
+                let (cluster, assignment) = self.build(backend, &key.client, turn.world);
+                wanted.insert((ResourceType::Cluster, backend.name.clone()), cluster);
+                wanted.insert((ResourceType::Endpoint, backend.name.clone()), assignment);
+                if backend.port.protocol.is_http() {
+                    wanted.insert((ResourceType::Route, backend.name.clone()), self.route(backend));
+                }
+            }
+        }
+        let mut edit = snapshot.edit();
+        for ty in ResourceType::ALL {
+            for name in snapshot.names(ty).filter(|name| !wanted.contains_key(&(ty, (*name).clone()))) {
+                edit.remove(ty, name);
+            }
+        }
+        for ((ty, _), resource) in wanted {
+            edit.set(ty, resource);
+        }
+        self.finish(key, edit.finish(), Some(backends))
+    }
+
+    fn finish(&mut self, key: &ViewKey, edited: Option<Arc<XdsSnapshot>>, backends: Option<BTreeSet<Arc<str>>>) -> bool {
+        let Some(view) = self.views.get_mut(key) else { return false };
+        if let Some(backends) = backends {
+            view.backends = backends;
+        }
+        let Some(snapshot) = edited else { return false };
+        let wrong = snapshot.check();
+        if !wrong.is_empty() {
+            // A fault of ours, not of input: the last consistent snapshot is better than this one.
+            tracing::error!(?key, ?wrong, "an inconsistent xDS snapshot is held back");
+            return false;
+        }
+        view.snapshot = snapshot;
+        true
+    }
+
+    fn build(&mut self, backend: &Backend, client: &ClientView, world: &World) -> (Arc<Resource>, Arc<Resource>) {
+        let built =
+            self.built.entry((backend.name.clone(), client.clone())).or_insert_with(|| decide(backend, client, world));
+        (built.cluster.clone(), built.assignment.clone())
+    }
+
+    fn listener(&mut self, name: &Arc<str>, wanted: &Wanted, backend: &Backend, attempt: u32) -> Arc<Resource> {
+        let target = if backend.port.protocol.is_http() {
+            Target::Http { route: backend.name.to_string() }
+        } else {
+            Target::Tcp { cluster: backend.name.to_string() }
+        };
+        let spec = ListenerSpec { name: name.to_string(), address: wanted.address, target, attempt };
+        if let Some((known, resource)) = self.listeners.get(&(name.clone(), attempt))
+            && *known == spec
+        {
+            return resource.clone();
+        }
+        let refs = match &spec.target {
+            Target::Http { route } => vec![(ResourceType::Route, Arc::from(route.as_str()))],
+            Target::Tcp { cluster } => vec![(ResourceType::Cluster, Arc::from(cluster.as_str()))],
+        };
+        let resource =
+            Arc::new(Resource::new(ResourceType::Listener, name.clone(), &xds::listener(&spec)).with_refs(refs));
+        self.listeners.insert((name.clone(), attempt), (spec, resource.clone()));
+        resource
+    }
+
+    fn route(&mut self, backend: &Backend) -> Arc<Resource> {
+        let spec = RouteSpec {
+            name: backend.name.to_string(),
+            hostnames: backend.hostnames.iter().map(ToString::to_string).collect(),
+            cluster_hostnames: backend.cluster_hostnames.iter().map(|(n, c)| (n.to_string(), c.to_string())).collect(),
+            addresses: backend.addresses.iter().copied().collect(),
+            cluster: backend.name.to_string(),
+        };
+        if let Some((known, resource)) = self.routes.get(&backend.name)
+            && *known == spec
+        {
+            return resource.clone();
+        }
+        let refs = vec![(ResourceType::Cluster, backend.name.clone())];
+        let resource =
+            Arc::new(Resource::new(ResourceType::Route, backend.name.clone(), &xds::route(&spec)).with_refs(refs));
+        self.routes.insert(backend.name.clone(), (spec, resource.clone()));
+        resource
+    }
+}
+
+/// Asks the policy where this client's traffic for the backend goes, and encodes the answer.
+fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
+    let mut endpoints = world.endpoints(&backend.service, &backend.port.name, &backend.clusters);
+    if let Some(pod) = &backend.pod {
+        endpoints.retain(|endpoint| pod_label(endpoint).as_ref() == Some(pod));
+    }
+    let input = LbInput {
+        service: backend.service.clone(),
+        port: backend.port.clone(),
+        client: client.clone(),
+        endpoints,
+        config: backend.lb_config.clone(),
+    };
+    let decision = policy::lb_default(&input);
+    let decision = policy::check_lb(&input, decision).unwrap_or_else(|reason| {
+        tracing::error!(backend = %backend.name, reason, "a decision is refused; every endpoint is used alike");
+        policy::lb_fallback(&input)
+    });
+    let spec = ClusterSpec {
+        name: backend.name.to_string(),
+        protocol: backend.port.protocol,
+        algorithm: decision.algorithm,
+        panic_threshold_percent: decision.panic_threshold_percent,
+    };
+    let refs = vec![(ResourceType::Endpoint, backend.name.clone())];
+    Built {
+        cluster: Arc::new(
+            Resource::new(ResourceType::Cluster, backend.name.clone(), &xds::cluster(&spec)).with_refs(refs),
+        ),
+        assignment: Arc::new(Resource::new(
+            ResourceType::Endpoint,
+            backend.name.clone(),
+            &xds::assignment(&backend.name, &decision),
+        )),
+    }
+}
