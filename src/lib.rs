@@ -1,7 +1,9 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
 pub mod model;
+pub mod policy;
 pub mod reconcile;
+pub mod xds;
 
 /// Commands.
 pub mod cli {

@@ -1,0 +1,292 @@
+//! One cluster's objects, as they were said, and the indexes that keep a change's work small.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::model::Timestamp;
+use crate::model::id::{ClusterName, NamespacedName, PoolName};
+use crate::model::object::{
+    Access, ClusterRole, ClusterSpec, EndpointSlice, KubeNode, Locality, Pod, Pool, Service, SliceEndpoint,
+};
+
+/// The network of a cluster that says none.
+pub const DEFAULT_NETWORK: &str = "default";
+
+/// How far a cluster's source has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Sync {
+    /// The first list is not complete yet.
+    Pending,
+    /// Everything that the cluster has is known.
+    Synced,
+    /// The cluster cannot be read; what was last known of it stays.
+    Unknown {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// How many objects of a cluster are seen, those of excluded namespaces left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Services.
+    pub services: usize,
+    /// Endpoints in slices, counted as the slices list them.
+    pub endpoints: usize,
+    /// Pods.
+    pub pods: usize,
+    /// Kubernetes nodes.
+    pub nodes: usize,
+}
+
+/// What is shown of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterState {
+    /// Its name.
+    pub name: ClusterName,
+    /// What holds of it: from its `ClusterInfo`, else the default. The role is the effective one,
+    /// so at most one cluster is `Primary`.
+    pub spec: ClusterSpec,
+    /// How far its source has come.
+    pub sync: Sync,
+    /// When `sync` became what it is.
+    pub since: Timestamp,
+    /// How much it has.
+    pub counts: Counts,
+}
+
+/// What holds of a cluster for which there is no `ClusterInfo`.
+pub(super) fn default_spec(name: &ClusterName) -> ClusterSpec {
+    ClusterSpec {
+        name: name.clone(),
+        role: ClusterRole::Sub,
+        network: Arc::from(DEFAULT_NETWORK),
+        locality: Locality::default(),
+        excluded_namespaces: BTreeSet::new(),
+    }
+}
+
+/// Which services use a thing, and in how many endpoints.
+type Users = HashMap<NamespacedName, usize>;
+
+/// One cluster. Objects of excluded namespaces are kept as well, because a source tells each
+/// object once and the exclusion may be lifted; [`ClusterData::sees`] decides what counts.
+pub(super) struct ClusterData {
+    pub state: ClusterState,
+    pub infos: BTreeMap<ClusterName, ClusterSpec>,
+    pub services: HashMap<NamespacedName, Service>,
+    pub accesses: BTreeMap<NamespacedName, Arc<Access>>,
+    pub pools: BTreeMap<PoolName, Arc<Pool>>,
+    pub pods: HashMap<NamespacedName, Arc<Pod>>,
+    nodes: HashMap<Arc<str>, KubeNode>,
+    slices: HashMap<NamespacedName, EndpointSlice>,
+    /// Ordered, so that endpoints come in the same order on every replica.
+    slices_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    users_of_node: HashMap<Arc<str>, Users>,
+    users_of_pod: HashMap<NamespacedName, Users>,
+}
+
+impl ClusterData {
+    pub fn new(name: &ClusterName, now: Timestamp) -> Self {
+        let spec = default_spec(name);
+        let state =
+            ClusterState { name: name.clone(), spec, sync: Sync::Pending, since: now, counts: Counts::default() };
+        Self {
+            state,
+            infos: BTreeMap::new(),
+            services: HashMap::new(),
+            accesses: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            pods: HashMap::new(),
+            nodes: HashMap::new(),
+            slices: HashMap::new(),
+            slices_of: HashMap::new(),
+            users_of_node: HashMap::new(),
+            users_of_pod: HashMap::new(),
+        }
+    }
+
+    /// Whether objects of the namespace count.
+    pub fn sees(&self, namespace: &str) -> bool {
+        !self.state.spec.excluded_namespaces.contains(namespace)
+    }
+
+    /// Whether what is known of the cluster may be out of date.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.state.sync, Sync::Unknown { .. })
+    }
+
+    /// Whether the cluster has a Service of this name that counts.
+    pub fn service(&self, id: &NamespacedName) -> Option<&Service> {
+        self.services.get(id).filter(|_| self.sees(&id.namespace))
+    }
+
+    /// The service's slices, in the order of their names.
+    pub fn slices_of(&self, id: &NamespacedName) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices_of.get(id).into_iter().flatten().filter_map(|slice| self.slices.get(slice))
+    }
+
+    /// Services of which there are slices, whether or not they exist.
+    pub fn services_with_slices(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.slices_of.keys()
+    }
+
+    /// Puts a slice in place or takes it away. Returns the services whose endpoints may differ.
+    pub fn put_slice(&mut self, id: &NamespacedName, slice: Option<EndpointSlice>) -> BTreeSet<NamespacedName> {
+        if self.slices.get(id) == slice.as_ref() {
+            return BTreeSet::new();
+        }
+        let mut touched = BTreeSet::new();
+        if let Some(old) = self.slices.remove(id) {
+            let service = service_of(&old);
+            remove_member(&mut self.slices_of, &service, id);
+            self.count_users(&old, &service, Count::Less);
+            touched.insert(service);
+        }
+        if let Some(new) = slice {
+            let service = service_of(&new);
+            self.slices_of.entry(service.clone()).or_default().insert(id.clone());
+            self.count_users(&new, &service, Count::More);
+            self.slices.insert(id.clone(), new);
+            touched.insert(service);
+        }
+        touched
+    }
+
+    fn count_users(&mut self, slice: &EndpointSlice, service: &NamespacedName, count: Count) {
+        if self.sees(&slice.id.namespace) {
+            count.apply(&mut self.state.counts.endpoints, slice.endpoints.len());
+        }
+        for endpoint in &slice.endpoints {
+            if let Some(node) = &endpoint.node {
+                count.apply_user(&mut self.users_of_node, node, service);
+            }
+            if let Some(pod) = &endpoint.pod {
+                let pod = NamespacedName::new(slice.id.namespace.clone(), pod.clone());
+                count.apply_user(&mut self.users_of_pod, &pod, service);
+            }
+        }
+    }
+
+    /// Puts a Kubernetes node in place or takes it away. Returns the services with endpoints on it,
+    /// if its place changed.
+    pub fn put_node(&mut self, name: &Arc<str>, node: Option<KubeNode>) -> BTreeSet<NamespacedName> {
+        if self.nodes.get(name) == node.as_ref() {
+            return BTreeSet::new();
+        }
+        match node {
+            Some(node) => self.nodes.insert(name.clone(), node),
+            None => self.nodes.remove(name),
+        };
+        self.state.counts.nodes = self.nodes.len();
+        users(&self.users_of_node, name)
+    }
+
+    /// Puts a pod in place or takes it away. Returns the services with endpoints on it, if its
+    /// weight changed.
+    pub fn put_pod(&mut self, id: &NamespacedName, pod: Option<Arc<Pod>>) -> BTreeSet<NamespacedName> {
+        let weight = self.weight(id);
+        let sees = self.sees(&id.namespace);
+        match pod {
+            Some(pod) => {
+                if self.pods.insert(id.clone(), pod).is_none() && sees {
+                    self.state.counts.pods += 1;
+                }
+            }
+            None => {
+                if self.pods.remove(id).is_some() && sees {
+                    self.state.counts.pods -= 1;
+                }
+            }
+        }
+        if weight == self.weight(id) { BTreeSet::new() } else { users(&self.users_of_pod, id) }
+    }
+
+    /// The pod's share of traffic; 1 where the pod is not known.
+    pub fn weight(&self, pod: &NamespacedName) -> u32 {
+        self.pods.get(pod).map_or(1, |pod| pod.weight.clamp(1, 1000))
+    }
+
+    /// Where an endpoint runs. The slice knows best; then the Kubernetes node; the cluster's own
+    /// place fills what is left, but never joins its zone to another region.
+    pub fn locality(&self, endpoint: &SliceEndpoint) -> Locality {
+        let own = &self.state.spec.locality;
+        let node = endpoint.node.as_ref().and_then(|node| self.nodes.get(node)).map(|node| &node.locality);
+        let said = |text: &Arc<str>| Some(text.clone()).filter(|text| !text.is_empty());
+        let region = node.and_then(|l| said(&l.region)).unwrap_or_else(|| own.region.clone());
+        let zone = endpoint.zone.as_ref().and_then(said).or_else(|| node.and_then(|l| said(&l.zone)));
+        let zone = match zone {
+            Some(zone) => zone,
+            None if region == own.region => own.zone.clone(),
+            None => Arc::from(""),
+        };
+        Locality { region, zone }
+    }
+
+    /// Counts anew what is seen, after the exclusion of namespaces changed.
+    pub fn recount(&mut self) {
+        let counts = Counts {
+            services: self.services.keys().filter(|id| self.sees(&id.namespace)).count(),
+            endpoints: self.slices.values().filter(|s| self.sees(&s.id.namespace)).map(|s| s.endpoints.len()).sum(),
+            pods: self.pods.keys().filter(|id| self.sees(&id.namespace)).count(),
+            nodes: self.nodes.len(),
+        };
+        self.state.counts = counts;
+    }
+}
+
+/// The service that a slice is of.
+fn service_of(slice: &EndpointSlice) -> NamespacedName {
+    NamespacedName::new(slice.id.namespace.clone(), slice.service.clone())
+}
+
+#[derive(Clone, Copy)]
+enum Count {
+    More,
+    Less,
+}
+
+impl Count {
+    fn apply(self, total: &mut usize, by: usize) {
+        match self {
+            Count::More => *total += by,
+            Count::Less => *total -= by,
+        }
+    }
+
+    fn apply_user<K: Clone + Eq + std::hash::Hash>(
+        self,
+        table: &mut HashMap<K, Users>,
+        key: &K,
+        service: &NamespacedName,
+    ) {
+        let users = table.entry(key.clone()).or_default();
+        let uses = users.entry(service.clone()).or_default();
+        self.apply(uses, 1);
+        if *uses == 0 {
+            users.remove(service);
+        }
+        if users.is_empty() {
+            table.remove(key);
+        }
+    }
+}
+
+fn users<K: Eq + std::hash::Hash>(table: &HashMap<K, Users>, key: &K) -> BTreeSet<NamespacedName> {
+    table.get(key).into_iter().flat_map(|users| users.keys().cloned()).collect()
+}
+
+fn remove_member(
+    table: &mut HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    key: &NamespacedName,
+    member: &NamespacedName,
+) {
+    if let Some(members) = table.get_mut(key) {
+        members.remove(member);
+        if members.is_empty() {
+            table.remove(key);
+        }
+    }
+}
