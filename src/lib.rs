@@ -1,12 +1,9 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
+pub mod admin;
+pub mod cli;
+pub mod config;
 pub mod model;
 pub mod reconcile;
-
-/// Commands.
-pub mod cli {
-    /// Runs the command line.
-    pub fn main() -> std::process::ExitCode {
-        std::process::ExitCode::SUCCESS
-    }
-}
+pub mod telemetry;
+pub mod trust;
