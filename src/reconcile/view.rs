@@ -273,3 +273,19 @@ pub struct NodeRow {
     /// Seconds since the state began.
     pub since_seconds: i64,
 }
+
+/// What the admin interface asks of the owner of the truth. Every reply may be dropped by an asker
+/// that gave up waiting; that is no error.
+#[derive(Debug)]
+pub enum Inspect {
+    /// Build the rows of a query.
+    Query(Query, tokio::sync::oneshot::Sender<Answer>),
+    /// The user says that a cluster is gone for good. Refused, with a reason for people, while the
+    /// cluster is being read.
+    Forget {
+        /// The cluster.
+        cluster: String,
+        /// Where the outcome goes.
+        reply: tokio::sync::oneshot::Sender<Result<(), String>>,
+    },
+}

@@ -1,0 +1,57 @@
+//! Refusals as JSON: `{"error": {"code": "NotFound", "message": "…"}}`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Nothing of this name is there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path does not take this method.
+    #[error("{0}")]
+    MethodNotAllowed(String),
+    /// The query string cannot be used.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The request's `Host` is not a name of this machine.
+    #[error("{0}")]
+    Misdirected(String),
+    /// What was asked for cannot be done in the present state.
+    #[error("{0}")]
+    Conflict(String),
+    /// The owner of the truth did not answer in time, or has ended.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Something that should never happen.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ApiError {
+    fn parts(&self) -> (StatusCode, &'static str) {
+        match self {
+            ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            ApiError::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            ApiError::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
+            ApiError::Misdirected(_) => (StatusCode::MISDIRECTED_REQUEST, "Misdirected"),
+            ApiError::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
+            ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
+            ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.parts();
+        (status, Json(json!({ "error": { "code": code, "message": self.to_string() } }))).into_response()
+    }
+}

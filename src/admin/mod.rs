@@ -1,0 +1,104 @@
+//! The admin interface over HTTP/1: state for people and commands, health, metrics and the xDS debug
+//! pages. It owns nothing: every answer is asked of the owner of the truth, bounded in time.
+//!
+//! Every request passes [`guard`], which asks `trust::authorize`, before any handler sees it.
+
+mod error;
+pub mod guard;
+mod handlers;
+pub mod metrics;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{delete, get};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+pub use error::ApiError;
+
+use crate::reconcile::view::Inspect;
+use crate::trust::Mode;
+
+/// What is known of each node's xDS streams. The xDS library keeps it; whoever wires the rooms
+/// implements this over it.
+pub trait XdsDebug: Send + Sync {
+    /// A short row for each connected stream.
+    fn nodes(&self) -> Vec<serde_json::Value>;
+    /// Everything of one node's streams, by its `node.id`; `None` where it is not connected.
+    fn node(&self, id: &str) -> Option<serde_json::Value>;
+}
+
+/// What the admin interface works with.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The way to the owner of the truth.
+    pub inspect: mpsc::Sender<Inspect>,
+    /// The xDS streams.
+    pub xds: Arc<dyn XdsDebug>,
+    /// Metrics.
+    pub metrics: Arc<metrics::Registry>,
+    /// How callers that prove nothing are treated.
+    pub mode: Mode,
+}
+
+/// Every path, with what it is for: the index page, and the body of a 404.
+pub const PATHS: &[(&str, &str)] = &[
+    ("/", "this page"),
+    ("/healthz", "200 while the process can answer"),
+    ("/readyz", "200 once every source is synced or known to be unreachable; else 503 and what is awaited"),
+    ("/metrics", "metrics, as OpenMetrics text"),
+    ("/api/v1/status", "the whole at a glance"),
+    ("/api/v1/clusters", "clusters; DELETE /api/v1/clusters/{name} forgets one that cannot be read any more"),
+    ("/api/v1/services", "merged services; ?namespace= narrows"),
+    ("/api/v1/accesses", "accesses; ?namespace= narrows"),
+    ("/api/v1/vips", "VIPs with their proof; ?namespace= narrows"),
+    ("/api/v1/nodes", "Envoys"),
+    ("/debug/xds/nodes", "connected xDS streams"),
+    ("/debug/xds/nodes/{id}", "what one node was sent, accepted and refused"),
+];
+
+/// The routes. `bound` is the address that they are served at: on a loopback address, requests whose
+/// `Host` is another site's name are refused (DNS rebinding).
+///
+/// Serve it with connect info of type [`SocketAddr`], as [`serve`] does: without it no caller is
+/// known to be local, and all are refused.
+pub fn router(state: AdminState, bound: SocketAddr) -> Router {
+    let guard = guard::Guard::new(state.mode, bound);
+    Router::new()
+        .route("/", get(handlers::index))
+        .route("/healthz", get(handlers::healthz))
+        .route("/readyz", get(handlers::readyz))
+        .route("/metrics", get(handlers::metrics))
+        .route("/api/v1/status", get(handlers::status))
+        .route("/api/v1/clusters", get(handlers::clusters))
+        .route("/api/v1/clusters/{name}", delete(handlers::forget))
+        .route("/api/v1/services", get(handlers::services))
+        .route("/api/v1/accesses", get(handlers::accesses))
+        .route("/api/v1/vips", get(handlers::vips))
+        .route("/api/v1/nodes", get(handlers::nodes))
+        .route("/debug/xds/nodes", get(handlers::xds_nodes))
+        // A wildcard, because node ids may have slashes in them.
+        .route("/debug/xds/nodes/{*id}", get(handlers::xds_node))
+        .fallback(handlers::no_such_path)
+        .method_not_allowed_fallback(handlers::no_such_method)
+        .layer(middleware::from_fn_with_state(guard, guard::check))
+        .with_state(state)
+}
+
+/// Serves the admin interface on `listener` until `shutdown` ends, then lets requests in flight
+/// finish. Fails only where the listener's own address cannot be read.
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let bound = listener.local_addr()?;
+    let service = router(state, bound).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+}

@@ -1,0 +1,289 @@
+//! What `causeway serve` is told: flags, then the environment, then a file, then defaults, merged
+//! once into a [`ServeConfig`]. Every error names the origin of the value that it is about.
+
+mod address;
+mod file;
+mod layer;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+pub use address::{ListenAddr, check_addr, parse_duration};
+pub use layer::{Origin, SETTINGS, Setting, Settings};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("write text or json".to_owned()),
+        }
+    }
+}
+
+/// Everything that `causeway serve` needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// The folder whose subfolders are clusters.
+    pub manifests: PathBuf,
+    /// The folder of the store; made when it is not there.
+    pub data_dir: PathBuf,
+    /// Where xDS and the agents' reports are served; at least one.
+    pub xds_addrs: Vec<ListenAddr>,
+    /// Where the HTTP API, metrics and debug pages are served.
+    pub admin_addr: SocketAddr,
+    /// Where DNS is served, over UDP and TCP; `None` serves none.
+    pub dns_addr: Option<SocketAddr>,
+    /// Callers that prove nothing are served, whoever they are.
+    pub insecure: bool,
+    /// The primary cluster, where the manifests should not decide.
+    pub primary: Option<String>,
+    /// How long a withdrawn VIP's listeners stay up for requests in flight.
+    pub drain: Duration,
+    /// How long a node may be gone before a VIP's release no longer waits for it.
+    pub grace: Duration,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// Why a configuration is refused. The command ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not YAML of the right shape.
+    #[error("{}{}: {message}", path.display(), line.map(|l| format!(":{l}")).unwrap_or_default())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1, where it is known.
+        line: Option<usize>,
+        /// What is wrong and what to write instead.
+        message: String,
+    },
+    /// A value cannot be read.
+    #[error("{origin}: `{value}` is not {expected}: {why}")]
+    Value {
+        /// Where the value comes from.
+        origin: Origin,
+        /// The value.
+        value: String,
+        /// What it should be, with its article.
+        expected: &'static str,
+        /// What is wrong, and what to write.
+        why: String,
+    },
+    /// A setting has no value and no default.
+    #[error("--{0} is missing: {1}")]
+    Missing(&'static str, &'static str),
+    /// An address that others can reach is refused.
+    #[error(
+        "--{flag} {address} can be reached from other machines, and callers prove nothing yet: \
+         use a loopback address such as 127.0.0.1:{}, or add --insecure to serve anyone who can connect",
+        address.port()
+    )]
+    NotLoopback {
+        /// The setting's flag, without dashes.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Two settings want the same address.
+    #[error("--{one} and --{other} are both {address}: give each its own")]
+    Twice {
+        /// One setting.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// A folder cannot be used.
+    #[error("--{flag} {}: {why}", path.display())]
+    Folder {
+        /// The setting's flag, without dashes.
+        flag: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+}
+
+impl ServeConfig {
+    /// Merges flags with the environment, the file that they name, and the defaults.
+    ///
+    /// `flags` are what the command line gave; `env` looks up an environment variable. The file is
+    /// the one of `--config`, or else of `CAUSEWAY_CONFIG`; there is no file by default. Addresses
+    /// are checked; folders are not ([`ServeConfig::check_folders`]).
+    pub fn resolve(flags: Settings, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let given = flags.over(Settings::from_env(env));
+        let settings = match given.first("config") {
+            Some(path) => {
+                let path = PathBuf::from(path);
+                given.over(file::read(&path)?)
+            }
+            None => given,
+        };
+        let config = Self::from_settings(&settings)?;
+        config.check_addresses()?;
+        Ok(config)
+    }
+
+    fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let manifests = settings.first("manifests").ok_or(ConfigError::Missing(
+            "manifests",
+            "name the folder that has one subfolder of Kubernetes YAML for each cluster",
+        ))?;
+        Ok(Self {
+            manifests: PathBuf::from(manifests),
+            data_dir: PathBuf::from(settings.first("data-dir").unwrap_or("causeway-data")),
+            xds_addrs: settings
+                .all("xds-addr", "a listening address", ListenAddr::from_str)?
+                .unwrap_or_else(|| vec![ListenAddr::Tcp(DEFAULT_XDS_ADDR)]),
+            admin_addr: settings
+                .one("admin-addr", "a listening address", address::parse_socket)?
+                .unwrap_or(DEFAULT_ADMIN_ADDR),
+            dns_addr: settings
+                .one("dns-addr", "a listening address", address::parse_socket_or_none)?
+                .unwrap_or(Some(DEFAULT_DNS_ADDR)),
+            insecure: settings.one("insecure", "true or false", layer::parse_bool)?.unwrap_or(false),
+            primary: settings.one("primary", "a cluster's name", layer::parse_name)?,
+            drain: settings.one("drain", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(5)),
+            grace: settings.one("grace", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(60)),
+            log_format: settings.one("log-format", "a log format", LogFormat::from_str)?.unwrap_or_default(),
+        })
+    }
+
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let mut taken: Vec<(&'static str, String)> = Vec::new();
+        let mut tcp: Vec<(&'static str, SocketAddr)> = Vec::new();
+        let mut claim = |flag: &'static str, address: String| {
+            if let Some((one, _)) = taken.iter().find(|(_, other)| *other == address) {
+                return Err(ConfigError::Twice { one, other: flag, address });
+            }
+            taken.push((flag, address));
+            Ok(())
+        };
+        for address in &self.xds_addrs {
+            match address {
+                ListenAddr::Tcp(socket) => tcp.push(("xds-addr", *socket)),
+                ListenAddr::Unix(_) => claim("xds-addr", address.to_string())?,
+            }
+        }
+        tcp.push(("admin-addr", self.admin_addr));
+        tcp.extend(self.dns_addr.map(|socket| ("dns-addr", socket)));
+        for (flag, socket) in tcp {
+            check_addr(flag, socket, self.insecure)?;
+            // Port 0 is a free port of the system's choice, so two of them never collide.
+            if socket.port() != 0 {
+                claim(flag, socket.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether the folders can be used. The data folder may be missing; it must not lie within
+    /// the manifests, where it would be taken for a cluster.
+    pub fn check_folders(&self) -> Result<(), ConfigError> {
+        let refuse = |flag, path: &Path, why: String| ConfigError::Folder { flag, path: path.to_owned(), why };
+        let kind = std::fs::metadata(&self.manifests).map_err(|e| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "there is no such folder; make it, or correct the path".to_owned(),
+                _ => format!("cannot be read: {e}"),
+            };
+            refuse("manifests", &self.manifests, why)
+        })?;
+        if !kind.is_dir() {
+            let why = "is a file; name the folder that has one subfolder for each cluster".to_owned();
+            return Err(refuse("manifests", &self.manifests, why));
+        }
+        if let Err(e) = std::fs::read_dir(&self.manifests) {
+            return Err(refuse("manifests", &self.manifests, format!("cannot be listed: {e}")));
+        }
+        if self.data_dir.exists() && !self.data_dir.is_dir() {
+            return Err(refuse("data-dir", &self.data_dir, "is a file; name a folder".to_owned()));
+        }
+        let manifests = resolved(&self.manifests);
+        if resolved(&self.data_dir).starts_with(&manifests) {
+            let why = format!("lies within --manifests {}; choose a folder elsewhere", self.manifests.display());
+            return Err(refuse("data-dir", &self.data_dir, why));
+        }
+        Ok(())
+    }
+
+    /// What a person should be told although it is allowed, in full sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let tcp = self.xds_addrs.iter().filter_map(|a| match a {
+            ListenAddr::Tcp(socket) => Some(("xds-addr", *socket)),
+            ListenAddr::Unix(_) => None,
+        });
+        let all = tcp.chain([("admin-addr", self.admin_addr)]).chain(self.dns_addr.map(|a| ("dns-addr", a)));
+        for (flag, socket) in all.filter(|(_, socket)| !address::is_loopback(socket.ip())) {
+            warnings.push(format!("--insecure: anyone who can reach --{flag} {socket} is served."));
+        }
+        if let Some(primary) = &self.primary
+            && !self.manifests.join(primary).is_dir()
+        {
+            let folder = self.manifests.display();
+            warnings.push(format!(
+                "--primary {primary} has no folder in {folder}: no access or pool is read until it has."
+            ));
+        }
+        warnings
+    }
+}
+
+/// Where xDS is served unless told otherwise.
+pub const DEFAULT_XDS_ADDR: SocketAddr = loopback(18000);
+/// Where the admin interface is served unless told otherwise.
+pub const DEFAULT_ADMIN_ADDR: SocketAddr = loopback(18001);
+/// Where DNS is served unless told otherwise.
+pub const DEFAULT_DNS_ADDR: SocketAddr = loopback(5353);
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+/// The path with links followed as far as it exists, so that two spellings can be compared.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut missing = Vec::new();
+    let mut there = absolute.as_path();
+    loop {
+        if let Ok(real) = there.canonicalize() {
+            return missing.iter().rev().fold(real, |path, name| path.join(name));
+        }
+        match (there.parent(), there.file_name()) {
+            (Some(parent), Some(name)) => {
+                missing.push(name.to_owned());
+                there = parent;
+            }
+            _ => return absolute,
+        }
+    }
+}
