@@ -1,7 +1,9 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
+pub mod dns;
 pub mod model;
 pub mod reconcile;
+pub mod store;
 
 /// Commands.
 pub mod cli {
