@@ -1,0 +1,121 @@
+//! What can go wrong, in words for the operator.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Why the store could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data directory or a file in it cannot be used.
+    #[error("{} cannot be used: {source}; give --data-dir a directory that this user may write", path.display())]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has the directory.
+    #[error(
+        "the data directory {} is in use by {}; stop it, or give this one another --data-dir",
+        path.display(), holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The other's process id, where it is known.
+        holder: Option<u32>,
+    },
+    /// The ledger is gone although the directory has been in use.
+    #[error(
+        "the VIP ledger {} is missing or empty, but the directory has been used before: restore it from a backup, \
+         or, if every VIP may be given anew, remove inventory.db as well", path.display()
+    )]
+    LedgerMissing {
+        /// The ledger's file.
+        path: PathBuf,
+    },
+    /// A file is no database any more.
+    #[error("{} is corrupt ({detail}): restore it from a backup", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        detail: String,
+    },
+    /// A newer Causeway has been here.
+    #[error(
+        "{} was written by a newer version (its schema has migration {migration}, which this version lacks): run \
+         that version, or restore a backup of before", path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// The number of the unknown migration.
+        migration: i64,
+    },
+    /// The schema could not be brought to its newest form.
+    #[error("the schema of {} cannot be migrated: {source}", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// A row of the ledger makes no sense.
+    #[error(
+        "the VIP ledger's row `{address}` has an unreadable {column}: {detail}; mend it with sqlite3 or restore a backup"
+    )]
+    LedgerRow {
+        /// The row's address, as it stands there.
+        address: String,
+        /// The column.
+        column: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A commit would have given an address to a second holder.
+    #[error("{address} is held by {held_by} and cannot be given to {slot}")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// The slot that wanted it.
+        slot: String,
+        /// The slot that has it.
+        held_by: String,
+    },
+    /// A commit would have given a slot a second address.
+    #[error("{slot} holds {held} and cannot be given {address} as well")]
+    SlotTaken {
+        /// The address that it should have got.
+        address: IpAddr,
+        /// The slot.
+        slot: String,
+        /// The address that it has.
+        held: String,
+    },
+    /// Another program keeps the file locked.
+    #[error(
+        "{} could not be written within {waited_ms} ms as another program keeps it locked: end its transaction \
+         (sqlite3 with an open BEGIN?)", path.display()
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// SQLite failed otherwise, for example as the disk is full.
+    #[error("{doing} in {} failed: {source}", path.display())]
+    Sql {
+        /// What was done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+}
