@@ -14,7 +14,7 @@ const KILLS: u32 = if cfg!(feature = "long-checks") { 50 } else { 6 };
 
 /// The ledger as the file has it, read by another program: address by slot.
 fn ledger(plane: &ControlPlane) -> BTreeMap<String, String> {
-    let database = plane.dir.join("data").join("causeway.db");
+    let database = plane.dir.join("data").join("ledger.db");
     let output = std::process::Command::new("sqlite3")
         .arg("-readonly")
         .arg(&database)

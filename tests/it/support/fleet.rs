@@ -165,7 +165,9 @@ impl ControlPlane {
 
     /// Addresses that the name resolves to, by the server's own UDP answers.
     pub fn resolve(&self, name: &str) -> Vec<std::net::IpAddr> {
-        causeway::dns::client::lookup_addresses_blocking(self.dns, name).unwrap_or_default()
+        let lookup = causeway::dns::lookup(self.dns, name, causeway::dns::QueryType::A);
+        let answer = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(lookup));
+        answer.map(|answer| answer.addresses()).unwrap_or_default()
     }
 }
 
