@@ -18,7 +18,7 @@ fn ledger(plane: &ControlPlane) -> BTreeMap<String, String> {
     let output = std::process::Command::new("sqlite3")
         .arg("-readonly")
         .arg(&database)
-        .arg("SELECT slot, address FROM vips ORDER BY slot")
+        .arg("SELECT access, address FROM ledger ORDER BY slot")
         .output()
         .expect("the tests need the command sqlite3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
