@@ -102,6 +102,8 @@ pub enum LbAlgorithm {
 pub struct LbEndpoint {
     /// One of the input's addresses.
     pub address: SocketAddr,
+    /// The cluster that it runs in, so that a route can ask for one cluster's endpoints only.
+    pub cluster: ClusterName,
     /// Share within its group, at least 1.
     pub weight: u32,
     /// No new requests.

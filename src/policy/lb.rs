@@ -140,7 +140,12 @@ fn split(usable: Vec<&Endpoint>) -> (Vec<&Endpoint>, Vec<&Endpoint>) {
 }
 
 fn plain(endpoint: &Endpoint, draining: bool) -> LbEndpoint {
-    LbEndpoint { address: endpoint.address, weight: endpoint.weight.max(1), draining }
+    LbEndpoint {
+        address: endpoint.address,
+        cluster: endpoint.cluster.clone(),
+        weight: endpoint.weight.max(1),
+        draining,
+    }
 }
 
 fn group(priority: u32, locality: &Locality, endpoints: Vec<LbEndpoint>) -> LbGroup {

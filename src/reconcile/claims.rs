@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::decision::{Endpoint, Readiness};
+use crate::model::decision::Endpoint;
 use crate::model::id::NamespacedName;
 use crate::model::object::{Access, PortChoice, ServiceChoice, ServicePort, VipPer};
 use crate::model::world::{MergedService, World};
@@ -121,9 +121,8 @@ pub fn pod_label(endpoint: &Endpoint) -> Option<Arc<str>> {
 fn pods_of(world: &World, access: &Access, service: &MergedService, ports: &[ServicePort]) -> BTreeSet<Arc<str>> {
     ports
         .iter()
+        // Ready or not: a pod keeps its VIP until it is gone. Its name is answered only while it can be used.
         .flat_map(|port| world.endpoints(&service.id, &port.name, &access.clusters))
-        // A pod that is not ready yet has no VIP yet; one that stops being ready keeps it until it is gone.
-        .filter(|endpoint| endpoint.readiness != Readiness::NotReady || endpoint.stale)
         .filter_map(|endpoint| pod_label(&endpoint))
         .collect()
 }

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::model::decision::{ClientView, LbInput, NodeRole};
-use crate::model::id::{ClusterName, NamespacedName, NodeId, PoolName};
+use crate::feedback::NodeRef;
+use crate::model::decision::{ClientView, LbDecision, LbInput, NodeRole};
+use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::ServicePort;
 use crate::model::world::World;
 use crate::policy;
-use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
+use crate::snapshot::{Edit, Reference, Resource, ResourceType, XdsSnapshot};
+use crate::vip::Audience;
 use crate::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
 
 use super::claims::pod_label;
@@ -22,8 +24,6 @@ use super::claims::pod_label;
 pub struct Backend {
     /// `<ns>/<access>/<service>[/<pod>]:<port>`.
     pub name: Arc<str>,
-    /// The access.
-    pub access: NamespacedName,
     /// The service.
     pub service: NamespacedName,
     /// As in [`pod_label`], where VIPs are per pod.
@@ -42,13 +42,15 @@ pub struct Backend {
     pub lb_config: serde_json::Value,
 }
 
-/// Which nodes are offered a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// The gateways that the pool selects, and every sidecar.
-    Pool(PoolName),
-    /// The node whose agent assigned the address.
-    Node(NodeId),
+/// An audience by what it says, so that equal ones are one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AudienceKey(Arc<str>);
+
+impl AudienceKey {
+    /// The key of an audience.
+    pub fn of(audience: &Audience) -> Self {
+        Self(format!("{audience:?}").into())
+    }
 }
 
 /// A listener that has to be there.
@@ -58,8 +60,8 @@ pub struct Wanted {
     pub address: SocketAddr,
     /// The backend behind it.
     pub backend: Arc<str>,
-    /// Who is offered it.
-    pub audience: Audience,
+    /// Which gateways are offered it.
+    pub audience: AudienceKey,
 }
 
 /// Everything that all views are built from, besides endpoints.
@@ -69,6 +71,10 @@ pub struct Desired {
     pub listeners: BTreeMap<Arc<str>, Wanted>,
     /// By name.
     pub backends: BTreeMap<Arc<str>, Backend>,
+    /// The audiences of all listeners.
+    pub audiences: BTreeMap<AudienceKey, Arc<Audience>>,
+    /// Names of backends by service.
+    pub of_service: BTreeMap<NamespacedName, BTreeSet<Arc<str>>>,
 }
 
 /// Identifies a view.
@@ -76,18 +82,29 @@ pub struct Desired {
 pub struct ViewKey {
     /// What policies see of its nodes.
     pub client: ClientView,
-    /// Pools whose VIPs its nodes are offered; empty for sidecars, which are offered all.
-    pub pools: BTreeSet<PoolName>,
-    /// The one node of this view, where it has listeners of its own.
+    /// Audiences that its nodes belong to.
+    pub audiences: BTreeSet<AudienceKey>,
+    /// The one node of this view, where listeners are offered to it anew after it refused them.
     pub own: Option<NodeId>,
 }
 
 impl ViewKey {
-    fn is_offered(&self, wanted: &Wanted) -> bool {
-        match &wanted.audience {
-            Audience::Node(node) => self.own.as_ref() == Some(node),
-            Audience::Pool(pool) => self.client.role == NodeRole::Sidecar || self.pools.contains(pool),
+    /// The view of a node: gateways are offered what their pools say, sidecars all that is not one gateway's own.
+    pub fn of(node: NodeRef<'_>, has_attempts: bool, desired: &Desired) -> Self {
+        let facts = node.facts();
+        let is_offered = |audience: &Audience| match (facts.view.role, audience) {
+            (NodeRole::Sidecar, Audience::Gateways { .. }) => true,
+            _ => audience.includes(node),
+        };
+        Self {
+            client: facts.view.clone(),
+            audiences: desired.audiences.iter().filter(|(_, a)| is_offered(a)).map(|(key, _)| key.clone()).collect(),
+            own: has_attempts.then(|| facts.id.clone()),
         }
+    }
+
+    fn is_offered(&self, wanted: &Wanted) -> bool {
+        self.audiences.contains(&wanted.audience)
     }
 }
 
@@ -107,8 +124,8 @@ struct Built {
 pub struct Views {
     views: HashMap<ViewKey, View>,
     built: HashMap<(Arc<str>, ClientView), Built>,
-    listeners: HashMap<(Arc<str>, u32), (ListenerSpec, Arc<Resource>)>,
-    routes: HashMap<Arc<str>, (RouteSpec, Arc<Resource>)>,
+    listeners: HashMap<(Arc<str>, u32), (Backend, Arc<Resource>)>,
+    routes: HashMap<Arc<str>, (Backend, Arc<Resource>)>,
 }
 
 /// What a turn needs to bring views up to date.
@@ -128,12 +145,12 @@ impl Views {
     pub fn snapshot(&mut self, key: &ViewKey, attempts: &BTreeMap<Arc<str>, u32>, turn: &Turn<'_>) -> Arc<XdsSnapshot> {
         let known = self.views.get(key).is_some_and(|view| view.attempts == *attempts);
         if !known {
-            let snapshot = self.views.remove(key).map_or_else(|| Arc::new(XdsSnapshot::empty()), |view| view.snapshot);
+            let snapshot = self.views.remove(key).map_or_else(XdsSnapshot::empty, |view| view.snapshot);
             let view = View { snapshot, backends: BTreeSet::new(), attempts: attempts.clone() };
             self.views.insert(key.clone(), view);
             self.rebuild(key, turn);
         }
-        self.views.get(key).map_or_else(|| Arc::new(XdsSnapshot::empty()), |view| view.snapshot.clone())
+        self.views.get(key).map_or_else(XdsSnapshot::empty, |view| view.snapshot.clone())
     }
 
     /// Brings every view up to date; returns those whose snapshots changed.
@@ -170,11 +187,11 @@ impl Views {
         for name in affected {
             if let Some(backend) = turn.desired.backends.get(&name) {
                 let built = self.build(backend, &key.client, turn.world);
-                edit.set(ResourceType::Cluster, built.0);
-                edit.set(ResourceType::Endpoint, built.1);
+                edit.set(built.0);
+                edit.set(built.1);
             }
         }
-        self.finish(key, edit.finish(), None)
+        self.finish(key, edit, None)
     }
 
     /// Everything of the view, reusing what is encoded already.
@@ -198,28 +215,30 @@ impl Views {
         }
         let mut edit = snapshot.edit();
         for ty in ResourceType::ALL {
-            for name in snapshot.names(ty).filter(|name| !wanted.contains_key(&(ty, (*name).clone()))) {
-                edit.remove(ty, name);
+            for resource in snapshot.resources(ty) {
+                if !wanted.contains_key(&(ty, resource.name().clone())) {
+                    edit.remove(ty, resource.name());
+                }
             }
         }
-        for ((ty, _), resource) in wanted {
-            edit.set(ty, resource);
+        for (_, resource) in wanted {
+            edit.set(resource);
         }
-        self.finish(key, edit.finish(), Some(backends))
+        self.finish(key, edit, Some(backends))
     }
 
-    fn finish(&mut self, key: &ViewKey, edited: Option<Arc<XdsSnapshot>>, backends: Option<BTreeSet<Arc<str>>>) -> bool {
+    fn finish(&mut self, key: &ViewKey, edit: Edit, backends: Option<BTreeSet<Arc<str>>>) -> bool {
         let Some(view) = self.views.get_mut(key) else { return false };
-        if let Some(backends) = backends {
-            view.backends = backends;
-        }
-        let Some(snapshot) = edited else { return false };
-        let wrong = snapshot.check();
+        let wrong = edit.check();
         if !wrong.is_empty() {
             // A fault of ours, not of input: the last consistent snapshot is better than this one.
             tracing::error!(?key, ?wrong, "an inconsistent xDS snapshot is held back");
             return false;
         }
+        if let Some(backends) = backends {
+            view.backends = backends;
+        }
+        let Some(snapshot) = edit.finish() else { return false };
         view.snapshot = snapshot;
         true
     }
@@ -231,44 +250,44 @@ impl Views {
     }
 
     fn listener(&mut self, name: &Arc<str>, wanted: &Wanted, backend: &Backend, attempt: u32) -> Arc<Resource> {
-        let target = if backend.port.protocol.is_http() {
-            Target::Http { route: backend.name.to_string() }
-        } else {
-            Target::Tcp { cluster: backend.name.to_string() }
-        };
-        let spec = ListenerSpec { name: name.to_string(), address: wanted.address, target, attempt };
-        if let Some((known, resource)) = self.listeners.get(&(name.clone(), attempt))
-            && *known == spec
+        let key = (name.clone(), attempt);
+        // Of the backend only the name and the kind of traffic reach the listener.
+        if let Some((known, resource)) = self.listeners.get(&key)
+            && known.name == backend.name
+            && known.port.protocol.is_http() == backend.port.protocol.is_http()
         {
             return resource.clone();
         }
-        let refs = match &spec.target {
-            Target::Http { route } => vec![(ResourceType::Route, Arc::from(route.as_str()))],
-            Target::Tcp { cluster } => vec![(ResourceType::Cluster, Arc::from(cluster.as_str()))],
+        let (target, refers_to) = if backend.port.protocol.is_http() {
+            (Target::Http { route: &backend.name }, ResourceType::Route)
+        } else {
+            (Target::Tcp { cluster: &backend.name }, ResourceType::Cluster)
         };
-        let resource =
-            Arc::new(Resource::new(ResourceType::Listener, name.clone(), &xds::listener(&spec)).with_refs(refs));
-        self.listeners.insert((name.clone(), attempt), (spec, resource.clone()));
+        let message = xds::listener(&ListenerSpec { name, address: wanted.address, target, attempt });
+        let refs = [Reference::new(refers_to, backend.name.clone())];
+        let resource = Arc::new(Resource::new(ResourceType::Listener, name.clone(), &message).with_refs(refs));
+        self.listeners.insert(key, (backend.clone(), resource.clone()));
         resource
     }
 
     fn route(&mut self, backend: &Backend) -> Arc<Resource> {
-        let spec = RouteSpec {
-            name: backend.name.to_string(),
-            hostnames: backend.hostnames.iter().map(ToString::to_string).collect(),
-            cluster_hostnames: backend.cluster_hostnames.iter().map(|(n, c)| (n.to_string(), c.to_string())).collect(),
-            addresses: backend.addresses.iter().copied().collect(),
-            cluster: backend.name.to_string(),
-        };
         if let Some((known, resource)) = self.routes.get(&backend.name)
-            && *known == spec
+            && known.hostnames == backend.hostnames
+            && known.cluster_hostnames == backend.cluster_hostnames
+            && known.addresses == backend.addresses
         {
             return resource.clone();
         }
-        let refs = vec![(ResourceType::Cluster, backend.name.clone())];
-        let resource =
-            Arc::new(Resource::new(ResourceType::Route, backend.name.clone(), &xds::route(&spec)).with_refs(refs));
-        self.routes.insert(backend.name.clone(), (spec, resource.clone()));
+        let message = xds::route(&RouteSpec {
+            name: &backend.name,
+            hostnames: backend.hostnames.iter().map(ToString::to_string).collect(),
+            cluster_hostnames: backend.cluster_hostnames.iter().map(|(n, c)| (n.to_string(), c.to_string())).collect(),
+            addresses: backend.addresses.iter().copied().collect(),
+            cluster: &backend.name,
+        });
+        let refs = [Reference::new(ResourceType::Cluster, backend.name.clone())];
+        let resource = Arc::new(Resource::new(ResourceType::Route, backend.name.clone(), &message).with_refs(refs));
+        self.routes.insert(backend.name.clone(), (backend.clone(), resource.clone()));
         resource
     }
 }
@@ -287,25 +306,23 @@ fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
         config: backend.lb_config.clone(),
     };
     let decision = policy::lb_default(&input);
-    let decision = policy::check_lb(&input, decision).unwrap_or_else(|reason| {
-        tracing::error!(backend = %backend.name, reason, "a decision is refused; every endpoint is used alike");
-        policy::lb_fallback(&input)
-    });
-    let spec = ClusterSpec {
-        name: backend.name.to_string(),
+    let decision = match policy::check_lb(&input, decision) {
+        Ok(decision) => decision,
+        Err(reason) => {
+            tracing::error!(backend = %backend.name, reason, "the default policy's decision is refused; nothing is served");
+            LbDecision { groups: Vec::new(), ..LbDecision::default() }
+        }
+    };
+    let cluster = xds::cluster(&ClusterSpec {
+        name: &backend.name,
         protocol: backend.port.protocol,
         algorithm: decision.algorithm,
         panic_threshold_percent: decision.panic_threshold_percent,
-    };
-    let refs = vec![(ResourceType::Endpoint, backend.name.clone())];
+    });
+    let refs = [Reference::new(ResourceType::Endpoint, backend.name.clone())];
+    let assignment = xds::assignment(&backend.name, &decision);
     Built {
-        cluster: Arc::new(
-            Resource::new(ResourceType::Cluster, backend.name.clone(), &xds::cluster(&spec)).with_refs(refs),
-        ),
-        assignment: Arc::new(Resource::new(
-            ResourceType::Endpoint,
-            backend.name.clone(),
-            &xds::assignment(&backend.name, &decision),
-        )),
+        cluster: Arc::new(Resource::new(ResourceType::Cluster, backend.name.clone(), &cluster).with_refs(refs)),
+        assignment: Arc::new(Resource::new(ResourceType::Endpoint, backend.name.clone(), &assignment)),
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use super::{Store, StoreError};
+use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{KubeNode, Pod};
-use crate::model::Timestamp;
 use crate::model::world::PodChange;
 
 /// Rows of one statement: 15 values each, of the 32,766 that SQLite allows in one.

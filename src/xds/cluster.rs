@@ -46,6 +46,7 @@ pub fn cluster(spec: &ClusterSpec<'_>) -> Cluster {
         lb_policy: lb_policy(spec.algorithm) as i32,
         common_lb_config: Some(common_lb_config(spec.panic_threshold_percent)),
         circuit_breakers: Some(no_limits()),
+        lb_subset_config: spec.protocol.is_http().then(one_cluster_subsets),
         typed_extension_protocol_options: any::http_protocol_options(spec.protocol).into_iter().collect(),
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
@@ -59,6 +60,22 @@ pub fn cluster(spec: &ClusterSpec<'_>) -> Cluster {
         // Its connections finish what they have: `close_connections_on_host_health_failure` stays
         // off, as does `close_connections_on_host_set_change`.
         ignore_health_on_host_removal: true,
+        ..Default::default()
+    }
+}
+
+/// A route may ask for the endpoints of one Kubernetes cluster by their metadata. Whoever does not ask is
+/// given any endpoint, by the same priorities and weights; whoever asks for a cluster that has none is given none.
+fn one_cluster_subsets() -> parts::LbSubsetConfig {
+    use parts::lb_subset_config::{LbSubsetFallbackPolicy, LbSubsetSelector, lb_subset_selector};
+    parts::LbSubsetConfig {
+        fallback_policy: LbSubsetFallbackPolicy::AnyEndpoint as i32,
+        subset_selectors: vec![LbSubsetSelector {
+            keys: vec![super::CLUSTER_KEY.to_owned()],
+            fallback_policy: lb_subset_selector::LbSubsetSelectorFallbackPolicy::NoFallback as i32,
+            ..Default::default()
+        }],
+        locality_weight_aware: true,
         ..Default::default()
     }
 }

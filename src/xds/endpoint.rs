@@ -6,7 +6,7 @@ use xds_api::pb::envoy::config::endpoint::v3::{
     lb_endpoint::HostIdentifier,
 };
 
-use super::socket_address;
+use super::{of_cluster, socket_address};
 use crate::model::decision::{self, LbDecision, LbGroup};
 
 /// Builds the assignment of a cluster. A decision without endpoints is an assignment without
@@ -43,6 +43,7 @@ fn endpoint(endpoint: &decision::LbEndpoint) -> LbEndpoint {
     LbEndpoint {
         health_status: health as i32,
         load_balancing_weight: Some(endpoint.weight.into()),
+        metadata: Some(of_cluster(endpoint.cluster.as_str())),
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
             address: Some(socket_address(endpoint.address)),
             ..Default::default()

@@ -5,6 +5,7 @@
 //! The shapes are chosen so that no request fails while pods come and go; each choice that differs
 //! from Envoy's default has its reason beside it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use xds_api::pb::envoy::config::core::v3 as core;
@@ -69,4 +70,14 @@ fn socket_address(address: SocketAddr) -> core::Address {
             ..Default::default()
         })),
     }
+}
+
+/// The metadata by which a route finds the endpoints of one Kubernetes cluster, under Envoy's namespace for it.
+const CLUSTER_KEY: &str = "cluster";
+
+/// Says that an endpoint is of a Kubernetes cluster, or that a route wants only such.
+fn of_cluster(name: &str) -> core::Metadata {
+    let value = protobuf::Value { kind: Some(protobuf::value::Kind::StringValue(name.to_owned())) };
+    let fields = protobuf::Struct { fields: HashMap::from([(CLUSTER_KEY.to_owned(), value)]) };
+    core::Metadata { filter_metadata: HashMap::from([("envoy.lb".to_owned(), fields)]), ..Default::default() }
 }

@@ -31,6 +31,8 @@ pub struct RouteSpec<'a> {
     pub name: &'a str,
     /// Host names that lead to the service, without a port.
     pub hostnames: Vec<String>,
+    /// Host names that lead to the endpoints of one Kubernetes cluster only, with that cluster.
+    pub cluster_hostnames: Vec<(String, String)>,
     /// VIPs that lead to the service, for clients that use the bare address.
     pub addresses: Vec<IpAddr>,
     /// Where requests go.
@@ -39,19 +41,29 @@ pub struct RouteSpec<'a> {
 
 /// Builds a route configuration. A request for any other host is answered with 404.
 pub fn route(spec: &RouteSpec<'_>) -> RouteConfiguration {
+    let mut virtual_hosts = vec![virtual_host(spec.name.to_owned(), domains(spec), spec.cluster, None)];
+    for (hostname, kubernetes_cluster) in &spec.cluster_hostnames {
+        let name = format!("{}@{kubernetes_cluster}", spec.name);
+        let domains = vec![hostname.to_ascii_lowercase()];
+        virtual_hosts.push(virtual_host(name, domains, spec.cluster, Some(kubernetes_cluster)));
+    }
     RouteConfiguration {
         name: spec.name.to_owned(),
-        virtual_hosts: vec![VirtualHost {
-            name: spec.name.to_owned(),
-            domains: domains(spec),
-            routes: vec![
-                to_cluster("safe", spec.cluster, vec![is_safe()], RETRY_SAFE),
-                to_cluster("any", spec.cluster, Vec::new(), RETRY_UNSERVED),
-            ],
-            ..Default::default()
-        }],
+        virtual_hosts,
         // The port is the listener's; clients write it or leave it out.
         ignore_port_in_host_matching: true,
+        ..Default::default()
+    }
+}
+
+fn virtual_host(name: String, domains: Vec<String>, cluster: &str, only: Option<&str>) -> VirtualHost {
+    VirtualHost {
+        name,
+        domains,
+        routes: vec![
+            to_cluster("safe", cluster, only, vec![is_safe()], RETRY_SAFE),
+            to_cluster("any", cluster, only, Vec::new(), RETRY_UNSERVED),
+        ],
         ..Default::default()
     }
 }
@@ -67,7 +79,7 @@ fn domains(spec: &RouteSpec<'_>) -> Vec<String> {
     names.chain(literals).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn to_cluster(name: &str, cluster: &str, headers: Vec<HeaderMatcher>, retry_on: &str) -> Route {
+fn to_cluster(name: &str, cluster: &str, only: Option<&str>, headers: Vec<HeaderMatcher>, retry_on: &str) -> Route {
     Route {
         name: name.to_owned(),
         r#match: Some(RouteMatch {
@@ -77,6 +89,7 @@ fn to_cluster(name: &str, cluster: &str, headers: Vec<HeaderMatcher>, retry_on: 
         }),
         action: Some(action::Action::Route(RouteAction {
             cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.to_owned())),
+            metadata_match: only.map(super::of_cluster),
             // Envoy's default ends every answer after 15 s, which breaks downloads, gRPC streams and
             // slow reports. Zero leaves it to the client and the service, who know; silence is
             // bounded by the listener's `stream_idle_timeout`, dead peers by TCP keepalive.

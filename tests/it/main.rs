@@ -1,5 +1,6 @@
 //! All integration tests in one binary.
 
-mod tidy;
 mod e2e;
 mod support;
+mod tidy;
+mod xds;

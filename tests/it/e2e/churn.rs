@@ -17,7 +17,8 @@ async fn no_request_fails_while_pods_come_and_go() {
     let service = Setup::service("checkout", "http");
     setup.deploy(&service, 0..3, "edge").await;
     let plane = setup.control_plane();
-    let mut gateways = [Speaks::Delta, Speaks::Sotw].map(|speaks| setup.gateway(&format!("gw-{speaks:?}"), &plane, speaks));
+    let mut gateways =
+        [Speaks::Delta, Speaks::Sotw].map(|speaks| setup.gateway(&format!("gw-{speaks:?}"), &plane, speaks));
     for gateway in &mut gateways {
         gateway.start_envoy().start_agent();
     }
@@ -33,8 +34,10 @@ async fn no_request_fails_while_pods_come_and_go() {
             let (leaver, joiner) = (oldest % 40, (oldest + 3) % 40);
             let pod = |index: u8| format!("checkout-{cluster}-{index}");
             setup.pods.start(&pod(joiner), setup.pod_address(cluster, joiner), POD_PORT).await;
-            let mut backends: Vec<Backend> =
-                (1..=3).map(|i| (oldest + i) % 40).map(|i| Backend::ready(pod(i), setup.pod_address(cluster, i))).collect();
+            let mut backends: Vec<Backend> = (1..=3)
+                .map(|i| (oldest + i) % 40)
+                .map(|i| Backend::ready(pod(i), setup.pod_address(cluster, i)))
+                .collect();
             if round.is_multiple_of(2) {
                 // A graceful end: first terminating but serving, then gone.
                 let mut draining = Backend::ready(pod(leaver), setup.pod_address(cluster, leaver));

@@ -23,8 +23,11 @@ fn ledger(plane: &ControlPlane) -> BTreeMap<String, String> {
         .expect("the tests need the command sqlite3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
-    let rows: Vec<(String, String)> =
-        text.lines().filter_map(|line| line.rsplit_once('|')).map(|(slot, address)| (slot.to_owned(), address.to_owned())).collect();
+    let rows: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.rsplit_once('|'))
+        .map(|(slot, address)| (slot.to_owned(), address.to_owned()))
+        .collect();
     let mut addresses: Vec<&String> = rows.iter().map(|(_, address)| address).collect();
     addresses.sort();
     addresses.dedup();
@@ -51,7 +54,11 @@ async fn no_vip_is_lost_doubled_or_moved_by_kill_9() {
         for nth in 0..3 {
             let service = Setup::service(&format!("svc-{round}-{nth}"), "tcp");
             setup.clusters.write("east", &format!("{}.yaml", service.name), &service_yaml("east", &service, &[]));
-            setup.clusters.write("east", &format!("{}-access.yaml", service.name), &access_yaml(&service.name, "edge", 1));
+            setup.clusters.write(
+                "east",
+                &format!("{}-access.yaml", service.name),
+                &access_yaml(&service.name, "edge", 1),
+            );
         }
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         tokio::time::sleep(Duration::from_millis(u64::from(seed >> 16) % 150)).await;
@@ -65,7 +72,9 @@ async fn no_vip_is_lost_doubled_or_moved_by_kill_9() {
         let held = ledger(&plane);
         for (slot, address) in &promised {
             assert!(
-                held.iter().any(|(text, a)| text.starts_with(&format!("{slot}/")) || text.contains(slot.as_str()) && a == address),
+                held.iter()
+                    .any(|(text, a)| text.starts_with(&format!("{slot}/"))
+                        || text.contains(slot.as_str()) && a == address),
                 "round {round}: {slot} had {address}, and the ledger holds {held:?}"
             );
         }

@@ -62,7 +62,9 @@ async fn each_pod_gets_a_vip_and_a_name_where_asked() {
     gateway.start_envoy().start_agent();
     for (cluster, pod) in [("east", "db-east-0"), ("east", "db-east-1"), ("west", "db-west-0"), ("west", "db-west-1")] {
         let name = format!("{pod}.{cluster}.{}", clusterset("db"));
-        let address = eventually(&format!("{name} to be answered"), Duration::from_secs(20), || plane.resolve(&name).first().copied());
+        let address = eventually(&format!("{name} to be answered"), Duration::from_secs(20), || {
+            plane.resolve(&name).first().copied()
+        });
         let tally = traffic::send((address, PORT).into(), "db", 5).await;
         assert_eq!(tally.answered.get(pod), Some(&5), "{tally:?}");
     }

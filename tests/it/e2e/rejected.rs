@@ -17,7 +17,8 @@ struct Host {
 }
 
 fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("the tests need the command ip (iproute2)");
+    let status =
+        Command::new("ip").args(arguments.split(' ')).status().expect("the tests need the command ip (iproute2)");
     assert!(status.success(), "ip {arguments}: {status} (network namespaces need root)");
 }
 
@@ -103,7 +104,9 @@ async fn a_rejection_is_seen_contained_and_healed(speaks: Speaks, index: u8) {
     let name = clusterset("checkout");
     assert!(!plane.resolve(&name).is_empty());
     gateways[0].stop_envoy();
-    eventually("the name not to be answered", Duration::from_secs(10), || plane.resolve(&name).is_empty().then_some(()));
+    eventually("the name not to be answered", Duration::from_secs(10), || {
+        plane.resolve(&name).is_empty().then_some(())
+    });
     assert!(!plane.resolve(&clusterset("catalog")).is_empty());
 
     // The cause goes away; nobody tells the control plane.

@@ -75,7 +75,8 @@ async fn one_edited_slice_is_one_resource_to_each_node() {
     assert_eq!(status["endpoints"], SERVICES * ENDPOINTS * CLUSTERS.len());
     let memory = resident_mib(plane.process().pid());
 
-    let mut gateways = [Speaks::Delta, Speaks::Sotw].map(|speaks| setup.gateway(&format!("gw-{speaks:?}"), &plane, speaks));
+    let mut gateways =
+        [Speaks::Delta, Speaks::Sotw].map(|speaks| setup.gateway(&format!("gw-{speaks:?}"), &plane, speaks));
     for gateway in &mut gateways {
         gateway.start_envoy();
     }

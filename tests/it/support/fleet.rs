@@ -154,7 +154,13 @@ impl ControlPlane {
         let mut last = Vec::new();
         let until = std::time::Instant::now() + Duration::from_secs(30);
         loop {
-            last = if let vips = self.vips() && !vips.is_empty() { vips } else { last };
+            last = if let vips = self.vips()
+                && !vips.is_empty()
+            {
+                vips
+            } else {
+                last
+            };
             if let Some(vip) = last.iter().find(|v| v["access"] == access && v["state"] == state) {
                 return vip.clone();
             }
@@ -181,7 +187,8 @@ pub fn ureq_get(to: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     stream.read_to_string(&mut text)?;
     let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() };
+    let body =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { dechunk(body) } else { body.to_owned() };
     Ok((status, body))
 }
 
@@ -230,7 +237,16 @@ impl Gateway {
             .expect("the binary runs");
         assert!(output.status.success(), "bootstrap: {}", String::from_utf8_lossy(&output.stderr));
         std::fs::write(dir.join(format!("{id}.yaml")), output.stdout).expect("the bootstrap can be written");
-        Self { id: id.to_owned(), admin, dir: dir.to_owned(), xds, ranges: vec![], namespace: None, envoy: None, agent: None }
+        Self {
+            id: id.to_owned(),
+            admin,
+            dir: dir.to_owned(),
+            xds,
+            ranges: vec![],
+            namespace: None,
+            envoy: None,
+            agent: None,
+        }
     }
 
     /// The agent's own ranges, for pools that the data plane assigns.
@@ -258,10 +274,13 @@ impl Gateway {
 
     pub fn start_envoy(&mut self) -> &mut Self {
         let mut command = self.command(envoy_binary());
-        command
-            .arg("-c")
-            .arg(self.dir.join(format!("{}.yaml", self.id)))
-            .args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]);
+        command.arg("-c").arg(self.dir.join(format!("{}.yaml", self.id))).args([
+            "--use-dynamic-base-id",
+            "--concurrency",
+            "1",
+            "--log-level",
+            "warn",
+        ]);
         self.envoy = Some(Process::start(&self.dir, &self.id, &mut command));
         self
     }

@@ -102,12 +102,16 @@ pub fn service_yaml(cluster: &str, service: &Service, backends: &[Backend]) -> S
 
 /// A pool of the control plane's.
 pub fn pool_yaml(name: &str, range: &str) -> String {
-    format!("apiVersion: causeway.dev/v1alpha1\nkind: VipPool\nmetadata: {{name: {name}}}\nspec:\n  ranges: [\"{range}\"]\n")
+    format!(
+        "apiVersion: causeway.dev/v1alpha1\nkind: VipPool\nmetadata: {{name: {name}}}\nspec:\n  ranges: [\"{range}\"]\n"
+    )
 }
 
 /// A pool of the data plane's.
 pub fn data_plane_pool_yaml(name: &str) -> String {
-    format!("apiVersion: causeway.dev/v1alpha1\nkind: VipPool\nmetadata: {{name: {name}}}\nspec:\n  assignedBy: DataPlane\n")
+    format!(
+        "apiVersion: causeway.dev/v1alpha1\nkind: VipPool\nmetadata: {{name: {name}}}\nspec:\n  assignedBy: DataPlane\n"
+    )
 }
 
 /// An access to the service of its own name.

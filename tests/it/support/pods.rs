@@ -29,7 +29,8 @@ pub struct Asked {
 impl Pods {
     /// Starts a pod that answers each request with its name.
     pub async fn start(&self, name: &str, address: IpAddr, port: u16) {
-        let listener = tokio::net::TcpListener::bind(SocketAddr::new(address, port)).await.expect("the pod's address is free");
+        let listener =
+            tokio::net::TcpListener::bind(SocketAddr::new(address, port)).await.expect("the pod's address is free");
         let asked = Arc::new(Asked { count: AtomicU64::new(0), last: Mutex::new(None) });
         let (body, memory) = (format!("{name}\n"), asked.clone());
         let router = Router::new().fallback(move || {

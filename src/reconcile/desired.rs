@@ -1,0 +1,88 @@
+//! From a plan to what Envoys have to have: listeners, and the backends behind them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::claims::service_name;
+use super::views::{AudienceKey, Backend, Desired, Wanted};
+use crate::model::id::{ClusterName, NamespacedName};
+use crate::model::world::World;
+use crate::vip::{Audience, Offer, Plan};
+
+/// The name that Envoy's cluster, endpoints and route of an offer's backend share.
+pub fn backend_name(offer: &Offer) -> Arc<str> {
+    let slot = &offer.slot;
+    let (namespace, access, service, port) =
+        (&slot.service.namespace, &slot.access.name, &slot.service.name, offer.port.port);
+    match &slot.pod {
+        Some(pod) => format!("{namespace}/{access}/{service}/{pod}:{port}").into(),
+        None => format!("{namespace}/{access}/{service}:{port}").into(),
+    }
+}
+
+/// Everything that the plan's offers need, in the present world.
+pub fn desired(world: &World, plan: &Plan) -> Desired {
+    let mut desired = Desired::default();
+    let mut audiences: HashMap<*const Audience, AudienceKey> = HashMap::new();
+    for (name, offer) in &plan.offers {
+        let audience =
+            audiences.entry(Arc::as_ptr(&offer.audience)).or_insert_with(|| AudienceKey::of(&offer.audience)).clone();
+        desired.audiences.entry(audience.clone()).or_insert_with(|| offer.audience.clone());
+        let backend = desired.backends.entry(backend_name(offer)).or_insert_with_key(|name| new_backend(world, name, offer));
+        backend.addresses.insert(offer.address);
+        backend.hostnames.extend(offer.hostnames.iter().cloned());
+        let address = SocketAddr::new(offer.address, offer.port.port);
+        desired.listeners.insert(name.clone(), Wanted { address, backend: backend.name.clone(), audience });
+    }
+    for backend in desired.backends.values() {
+        desired.of_service.entry(backend.service.clone()).or_default().insert(backend.name.clone());
+    }
+    desired
+}
+
+fn new_backend(world: &World, name: &Arc<str>, offer: &Offer) -> Backend {
+    let slot = &offer.slot;
+    // While a VIP is withdrawn its access may be gone already; it drains with what is known by default.
+    let access = world.access(&slot.access);
+    let clusters = access.map(|access| access.clusters.clone()).unwrap_or_default();
+    Backend {
+        name: name.clone(),
+        service: slot.service.clone(),
+        pod: slot.pod.clone(),
+        port: offer.port.clone(),
+        hostnames: BTreeSet::new(),
+        cluster_hostnames: if slot.pod.is_none() && offer.port.protocol.is_http() {
+            cluster_hostnames(world, &slot.service, &clusters)
+        } else {
+            BTreeMap::new()
+        },
+        addresses: BTreeSet::new(),
+        clusters,
+        lb_config: access.map(|access| access.lb_config.clone()).unwrap_or_default(),
+    }
+}
+
+/// `<cluster>.<service>.<namespace>.svc.clusterset.local` for each of the clusters that have the service.
+pub fn cluster_hostnames(
+    world: &World,
+    service: &NamespacedName,
+    only: &BTreeSet<ClusterName>,
+) -> BTreeMap<Arc<str>, ClusterName> {
+    let Some(merged) = world.service_in(service, only) else { return BTreeMap::new() };
+    merged
+        .clusters
+        .into_iter()
+        .map(|cluster| (Arc::from(format!("{cluster}.{}", service_name(service))), cluster))
+        .collect()
+}
+
+/// Whether backends of these services would come out otherwise than they are: a cluster began or ceased to have one.
+pub fn is_outdated<'a>(world: &World, desired: &Desired, services: impl Iterator<Item = &'a NamespacedName>) -> bool {
+    services
+        .filter_map(|service| desired.of_service.get(service))
+        .flatten()
+        .filter_map(|name| desired.backends.get(name))
+        .filter(|backend| backend.pod.is_none() && backend.port.protocol.is_http())
+        .any(|backend| cluster_hostnames(world, &backend.service, &backend.clusters) != backend.cluster_hostnames)
+}

@@ -1,0 +1,92 @@
+//! What reaches the owner of the truth. Everything that changes anything is one of these.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::view::{Inspect, Problem};
+use crate::ads;
+use crate::feedback::AgentListener;
+use crate::model::id::{ClusterName, NodeId};
+use crate::model::object::{AddressRange, Change};
+use crate::vip::{AssignRequest, Slot};
+
+/// Something that happened.
+pub enum Event {
+    /// Sources saw changes, which belong together.
+    Changes(Vec<Change>),
+    /// A cluster that a source knows of and has not read yet; nothing is served before it has been.
+    Expect(ClusterName),
+    /// All that is wrong in the sources at present.
+    SourceProblems(Vec<Problem>),
+    /// From an xDS stream.
+    Ads(ads::Event),
+    /// From an agent's stream.
+    Agent(AgentEvent),
+    /// Somebody asks.
+    Inspect(Inspect),
+}
+
+/// Something that an agent's stream told.
+pub enum AgentEvent {
+    /// It connected.
+    Connected {
+        /// The connection; never used again.
+        stream: u64,
+        /// Beside which Envoy it stands.
+        node: NodeId,
+        /// Ranges that it assigns from.
+        ranges: Vec<AddressRange>,
+        /// The way to it.
+        orders: mpsc::Sender<Order>,
+    },
+    /// All that it sees.
+    Listeners {
+        /// The connection.
+        stream: u64,
+        /// Beside which Envoy.
+        node: NodeId,
+        /// Whether Envoy answers.
+        envoy_up: bool,
+        /// Its listeners.
+        listeners: Vec<AgentListener>,
+    },
+    /// It took an address.
+    Assigned {
+        /// The connection.
+        stream: u64,
+        /// For what.
+        slot: Slot,
+        /// The address.
+        address: IpAddr,
+    },
+    /// It has no address to give.
+    AssignFailed {
+        /// The connection.
+        stream: u64,
+        /// For what.
+        slot: Slot,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Its connection ended.
+    Gone {
+        /// The connection.
+        stream: u64,
+    },
+}
+
+/// What an agent is told to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Take an address and tell it.
+    Assign(Box<AssignRequest>),
+    /// Let an address go.
+    Release {
+        /// What it was for.
+        slot: Slot,
+        /// The address.
+        address: IpAddr,
+    },
+}

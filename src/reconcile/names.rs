@@ -1,0 +1,46 @@
+//! Which names are answered with which addresses: those of published VIPs, and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::claims::pod_label;
+use super::views::Desired;
+use crate::dns::Record;
+use crate::model::decision::Readiness;
+use crate::model::world::World;
+use crate::vip::{Plan, Published};
+
+/// The records of all names.
+pub fn records(world: &World, plan: &Plan, desired: &Desired) -> Vec<Record> {
+    let mut cluster_names: BTreeMap<IpAddr, BTreeSet<Arc<str>>> = BTreeMap::new();
+    for backend in desired.backends.values().filter(|backend| !backend.cluster_hostnames.is_empty()) {
+        for address in &backend.addresses {
+            cluster_names.entry(*address).or_default().extend(backend.cluster_hostnames.keys().cloned());
+        }
+    }
+    let mut records = Vec::new();
+    for vip in plan.published.iter().filter(|vip| is_useful(world, vip)) {
+        let ports: Vec<_> = vip.ports.iter().map(|port| (port.name.clone(), port.port)).collect();
+        let of_clusters = cluster_names.get(&vip.address).into_iter().flatten();
+        records.extend(vip.hostnames.iter().chain(of_clusters).map(|name| Record {
+            name: name.clone(),
+            address: vip.address,
+            ttl: vip.ttl_seconds,
+            ports: ports.clone(),
+        }));
+    }
+    records
+}
+
+/// A pod's own VIP leads nowhere while the pod cannot be used, so that its names are not answered then. A service's
+/// VIP stays: which of its pods can be used is Envoy's to know, and it answers 503 in their absence.
+fn is_useful(world: &World, vip: &Published) -> bool {
+    let Some(pod) = &vip.slot.pod else { return true };
+    vip.ports.iter().any(|port| {
+        world
+            .endpoints(&vip.slot.service, &port.name, &BTreeSet::new())
+            .iter()
+            .any(|endpoint| endpoint.readiness != Readiness::NotReady && pod_label(endpoint).as_ref() == Some(pod))
+    })
+}
