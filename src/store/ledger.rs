@@ -44,6 +44,7 @@ pub struct LedgerRow {
 
 /// A change of the ledger.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all changes are `Put`, a box for each row would save nothing")]
 pub enum LedgerChange {
     /// The row is there from now on, in this form. An address stays with its slot: to give it to
     /// another, delete it first.
