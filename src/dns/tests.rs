@@ -622,3 +622,58 @@ fn zones_do_not_depend_on_the_order_of_records() {
         assert!(table.nodes.contains_key(&name("y.clusterset.local.").into()));
     }
 }
+
+/// A table's names against the definition: a name exists where it, or a name below it, owns a record.
+mod by_definition {
+    use hickory_server::proto::op::LowerQuery;
+    use proptest::prelude::*;
+
+    use super::super::answer::answer;
+    use super::*;
+
+    fn names() -> impl Strategy<Value = String> {
+        let label = prop::sample::select(vec!["a", "b", "C", "_tcp", "_http"]);
+        let zone = prop::sample::select(vec!["clusterset.local", "ClusterSet.Local", "example.com", "x.example.com"]);
+        (prop::collection::vec(label, 0..4), zone)
+            .prop_map(|(labels, zone)| labels.iter().map(|label| format!("{label}.")).collect::<String>() + zone + ".")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn a_name_is_denied_exactly_where_nothing_is_at_or_below_it(
+            published in prop::collection::vec((names(), any::<bool>()), 0..8),
+            asked in prop::collection::vec(names(), 1..8),
+        ) {
+            let records: Vec<Record> = published
+                .iter()
+                .map(|(name, v4)| record(name, if *v4 { "240.0.0.1" } else { "fd00::1" }, 5, &[("http", 80)]))
+                .collect();
+            let table = Table::build_from(TableInput {
+                records,
+                hostnames: vec!["example.com".into()],
+                ..TableInput::default()
+            });
+            prop_assert!(table.rejected().is_empty());
+            let mut owners: Vec<String> = ["clusterset.local.", "ns.dns.clusterset.local.", "example.com."].map(Into::into).into();
+            for (owner, _) in &published {
+                let owner = owner.to_lowercase();
+                owners.push(format!("_http._tcp.{owner}"));
+                owners.push(owner);
+            }
+            for text in asked {
+                let lower = text.to_lowercase();
+                let below = format!(".{lower}");
+                let exists = owners.iter().any(|owner| *owner == lower || owner.ends_with(&below));
+                let published_here = |v4| published.iter().any(|(owner, is_v4)| owner.to_lowercase() == lower && *is_v4 == v4);
+                for (kind, there) in [(RecordType::A, published_here(true)), (RecordType::AAAA, published_here(false))] {
+                    let reply = answer(&table, &LowerQuery::query(Query::query(name(&text), kind)), 0);
+                    let expected = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+                    prop_assert_eq!(reply.code, expected, "{} {}", text, kind);
+                    prop_assert_eq!(!reply.answers.is_empty(), there);
+                    prop_assert_eq!(reply.authorities.is_empty(), there);
+                }
+            }
+        }
+    }
+}

@@ -397,6 +397,27 @@ async fn a_persons_open_transaction_is_waited_for_and_named() {
     assert!(matches!(error, StoreError::Busy { waited_ms: 5_000, .. }), "{error}");
 }
 
+#[tokio::test]
+async fn a_ledger_that_was_taken_away_acknowledges_nothing() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    store.commit_ledger(&[put("240.11.0.1", "a")]).await.unwrap();
+    let path = dir.path().join("ledger.db");
+    let away = dir.path().join("away");
+    std::fs::copy(&path, dir.path().join("backup")).unwrap();
+    std::fs::rename(&path, &away).unwrap();
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::rename(dir.path().join("backup"), &path).unwrap();
+        }
+        let error = store.commit_ledger(&[put("240.11.0.2", "b")]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Replaced { .. }), "{error}");
+    }
+    std::fs::rename(&away, &path).unwrap();
+    store.commit_ledger(&[put("240.11.0.2", "b")]).await.unwrap();
+    assert_eq!(store.load_ledger().await.unwrap().len(), 2);
+}
+
 async fn times(store: &Store) -> Vec<(String, i64, i64, i64)> {
     sqlx::query_as("SELECT name, first_seen_at, updated_at, seen_at FROM pods ORDER BY cluster, name")
         .fetch_all(store.inner.inventory.pool())
