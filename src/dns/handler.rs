@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use hickory_server::net::NetError;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::ProtoError;
 use hickory_server::proto::op::{Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, ResponseCode};
+use hickory_server::proto::serialize::binary::BinEncoder;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::sync::watch;
@@ -20,17 +21,29 @@ const LEAST_UDP_PAYLOAD: u16 = 512;
 const EDNS_VERSION: u8 = 0;
 
 /// Answers requests from the table that is in the channel when they come.
+#[derive(Clone)]
 pub(super) struct Handler {
     pub(super) table: watch::Receiver<Arc<Table>>,
 }
 
+/// An answer, cut to the size that the client takes.
+struct Ready {
+    metadata: Metadata,
+    reply: Reply,
+    edns: Option<Edns>,
+}
+
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, response_handle: R) -> ResponseInfo {
-        let edns = request.edns.as_ref().map(answered_edns);
-        let mut reply = self.reply(request);
-        let truncated = request.protocol() == Protocol::Udp && cut(&mut reply, request, edns.as_ref());
-        match send(request, &reply, truncated, edns.as_ref(), response_handle).await {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response_handle: R,
+    ) -> ResponseInfo {
+        let Ready { metadata, reply, edns } = self.ready(request);
+        let builder = builder(request, edns.as_ref());
+        let response = builder.build(metadata, &reply.answers, &reply.authorities, [], &reply.additionals);
+        match response_handle.send_response(response).await {
             Ok(info) => info,
             Err(error) => {
                 // The client went away, or its connection broke; there is nobody to tell.
@@ -42,6 +55,31 @@ impl RequestHandler for Handler {
 }
 
 impl Handler {
+    /// The answer as bytes, for a stream.
+    pub(super) fn encoded(&self, request: &Request) -> Result<Vec<u8>, ProtoError> {
+        let Ready { metadata, reply, edns } = self.ready(request);
+        let builder = builder(request, edns.as_ref());
+        let response = builder.build(metadata, &reply.answers, &reply.authorities, [], &reply.additionals);
+        let mut bytes = Vec::with_capacity(usize::from(LEAST_UDP_PAYLOAD));
+        let mut encoder = BinEncoder::new(&mut bytes);
+        encoder.set_max_size(u16::MAX);
+        response.destructive_emit(&mut encoder)?;
+        Ok(bytes)
+    }
+
+    fn ready(&self, request: &Request) -> Ready {
+        let edns = request.edns.as_ref().map(answered_edns);
+        let mut reply = self.reply(request);
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.truncation = request.protocol() == Protocol::Udp && cut(&mut reply, request, edns.as_ref());
+        metadata.response_code = reply.code;
+        metadata.authoritative = reply.authoritative;
+        // Nothing here is signed or recursive, so neither bit can be true.
+        metadata.recursion_available = false;
+        metadata.authentic_data = false;
+        Ready { metadata, reply, edns }
+    }
+
     fn reply(&self, request: &Request) -> Reply {
         if request.edns.as_ref().is_some_and(|edns| edns.version() > EDNS_VERSION) {
             return Reply::error(ResponseCode::BADVERS);
@@ -59,6 +97,14 @@ impl Handler {
         // Message ids are random, which is all that turning the order needs.
         answer(&table, query, request.metadata.id)
     }
+}
+
+fn builder<'q>(request: &'q Request, edns: Option<&'q Edns>) -> MessageResponseBuilder<'q> {
+    let mut builder = MessageResponseBuilder::from_message_request(request);
+    if let Some(edns) = edns {
+        builder.edns(edns);
+    }
+    builder
 }
 
 /// The EDNS part of the answer. hickory takes the limit for a UDP answer from its payload size.
@@ -96,28 +142,6 @@ fn size(reply: &Reply, request: &Request, edns: Option<&Edns>) -> Option<usize> 
     message.additionals.clone_from(&reply.additionals);
     message.edns = edns.cloned();
     message.to_vec().ok().map(|bytes| bytes.len())
-}
-
-async fn send<R: ResponseHandler>(
-    request: &Request,
-    reply: &Reply,
-    truncated: bool,
-    edns: Option<&Edns>,
-    mut response_handle: R,
-) -> Result<ResponseInfo, NetError> {
-    let mut metadata = Metadata::response_from_request(&request.metadata);
-    metadata.response_code = reply.code;
-    metadata.authoritative = reply.authoritative;
-    metadata.truncation = truncated;
-    // Nothing here is signed or recursive, so neither bit can be true.
-    metadata.recursion_available = false;
-    metadata.authentic_data = false;
-    let mut builder = MessageResponseBuilder::from_message_request(request);
-    if let Some(edns) = edns {
-        builder.edns(edns);
-    }
-    let response = builder.build(metadata, &reply.answers, &reply.authorities, [], &reply.additionals);
-    response_handle.send_response(response).await
 }
 
 /// What is logged of a request whose answer was not sent.

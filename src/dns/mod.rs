@@ -16,6 +16,7 @@ mod answer;
 mod client;
 mod handler;
 mod server;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;

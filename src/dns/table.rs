@@ -130,7 +130,7 @@ impl Table {
             }
         }
         let declared = table.apexes.clone();
-        for (name, _) in &named {
+        for (name, _) in named.iter().filter(|(name, _)| !zone.zone_of_case(name)) {
             if zone_in(&declared, &LowerName::new(name)).is_none() {
                 table.add_apex(name);
             }
@@ -183,20 +183,22 @@ impl Table {
     fn node(&mut self, name: LowerName) -> &mut Node {
         if !self.nodes.contains_key(&name) {
             let mut between = Vec::new();
-            let mut above = name.base_name();
             let mut at = name.clone();
             while !at.is_root() {
-                // Zones may lie within each other, so all that leads up to the outermost counts.
-                if self.apexes.contains(&above) {
-                    between.push(above.clone());
+                at = at.base_name();
+                // A node that is there has all its own above it already.
+                let known = self.nodes.contains_key(&at);
+                let apex = self.apexes.contains(&at);
+                between.push(at.clone());
+                if known || apex {
+                    // Zones may lie within each other, so only a known node ends the way up.
                     for missing in between.drain(..) {
                         self.nodes.entry(missing).or_default();
                     }
-                } else {
-                    between.push(above.clone());
                 }
-                at = above;
-                above = at.base_name();
+                if known {
+                    break;
+                }
             }
         }
         self.nodes.entry(name).or_default()

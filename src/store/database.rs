@@ -1,7 +1,8 @@
 //! One SQLite file: opening, checking, migrating, and the translation of its errors.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,7 +75,18 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
+        .and_then(|()| dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir))
         .map_err(|source| StoreError::Directory { path: dir.to_owned(), source })
+}
+
+/// Makes the names in a directory survive a loss of power; a file's own sync does not cover them.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|data| (data.dev(), data.ino()))
 }
 
 /// Whether there is a file with something in it.
@@ -87,6 +99,8 @@ pub(super) fn has_content(path: &Path) -> bool {
 pub(super) struct Database {
     path: PathBuf,
     pool: SqlitePool,
+    /// Device and inode of the file that was opened.
+    identity: (u64, u64),
 }
 
 impl Database {
@@ -149,12 +163,14 @@ impl Database {
 
     async fn connect(kind: Kind, path: PathBuf) -> Result<Self, StoreError> {
         // SQLite would make the file readable for everybody; its log takes the rights of the file.
-        OpenOptions::new()
+        let identity = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
             .open(&path)
+            .and_then(|_| path.parent().map_or(Ok(()), sync_dir))
+            .and_then(|()| identity(&path))
             .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
@@ -163,7 +179,7 @@ impl Database {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(kind.options(&path));
-        let database = Self { path, pool };
+        let database = Self { path, pool, identity };
         match database.pool.acquire().await {
             Ok(_) => Ok(database),
             Err(source) => {
@@ -207,6 +223,15 @@ impl Database {
         self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| self.error(doing, e))
     }
 
+    /// Makes sure that the file is still the one at its path. One that was deleted or replaced (a
+    /// backup moved over it) takes commits as before, and they vanish when the process ends.
+    pub(super) fn check_in_place(&self) -> Result<(), StoreError> {
+        match identity(&self.path) {
+            Ok(now) if now == self.identity => Ok(()),
+            _ => Err(StoreError::Replaced { path: self.path.clone() }),
+        }
+    }
+
     pub(super) fn pool(&self) -> &SqlitePool {
         &self.pool
     }
@@ -239,7 +264,7 @@ fn set_aside(path: &Path, aside: &Path) -> Result<(), StoreError> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(suffix);
         match std::fs::remove_file(&beside) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::Directory { path: beside.into(), source });
             }
             _ => {}

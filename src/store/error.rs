@@ -44,6 +44,12 @@ pub enum StoreError {
         /// What SQLite found.
         detail: String,
     },
+    /// The file at the path is not the one that is open.
+    #[error("{} was removed or replaced while it was in use: nothing can be committed; restart with the right file there", path.display())]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A newer Causeway has been here.
     #[error(
         "{} was written by a newer version (its schema has migration {migration}, which this version lacks): run \

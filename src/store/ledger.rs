@@ -44,6 +44,7 @@ pub struct LedgerRow {
 
 /// A change of the ledger.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all changes are `Put`, a box for each row would save nothing")]
 pub enum LedgerChange {
     /// The row is there from now on, in this form. An address stays with its slot: to give it to
     /// another, delete it first.
@@ -58,7 +59,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::AddressTaken`] and [`StoreError::SlotTaken`] where a row contradicts one that
-    /// is there; otherwise what SQLite says. Nothing has been changed then.
+    /// is there; [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says.
+    /// Nothing has been changed then.
     pub async fn commit_ledger(&self, changes: &[LedgerChange]) -> Result<(), StoreError> {
         if changes.is_empty() {
             return Ok(());
@@ -76,6 +78,8 @@ impl Store {
                 }
             }
         }
+        // Last of all, so that the answer is about the file as it is when the rows go into it.
+        self.inner.ledger.check_in_place()?;
         tx.commit().await.map_err(|e| self.inner.ledger.error("committing", e))
     }
 

@@ -1,0 +1,125 @@
+//! The store against processes that die, and processes that come second.
+//!
+//! The child processes are this test binary itself: [`child`] is a test that does nothing unless
+//! the environment tells it to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use causeway::store::{LedgerChange, LedgerRow, Store, StoreError};
+use tempfile::TempDir;
+
+const DIR: &str = "CAUSEWAY_TEST_STORE_DIR";
+const FIRST: &str = "CAUSEWAY_TEST_STORE_FIRST";
+
+fn row(n: u32) -> LedgerRow {
+    LedgerRow {
+        address: std::net::Ipv4Addr::from(0xF000_0000 + n).into(),
+        slot: format!("slot {n}"),
+        pool: "edge".to_owned(),
+        access: "shop/checkout".to_owned(),
+        service: "shop/checkout".to_owned(),
+        pod: None,
+        node: None,
+        phase: "Held".to_owned(),
+        since: None,
+        ports: serde_json::json!([]),
+        ttl_seconds: 5,
+        assigned_by: "ControlPlane".to_owned(),
+        allocated_at: i64::from(n),
+        changed_at: i64::from(n),
+    }
+}
+
+/// Commits row after row and says so on standard output after each, until it is killed.
+#[tokio::test]
+async fn child() {
+    let (Ok(dir), Ok(first)) = (std::env::var(DIR), std::env::var(FIRST)) else { return };
+    let store = Store::open(dir).await.unwrap();
+    let first: u32 = first.parse().unwrap();
+    for n in first.. {
+        // Each commit also moves the row before it, so that a torn commit would be seen.
+        let mut before = row(n.saturating_sub(1));
+        before.phase = "Removing".to_owned();
+        store.commit_ledger(&[LedgerChange::Put(before), LedgerChange::Put(row(n))]).await.unwrap();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\ncommitted {n}").and_then(|()| out.flush()).unwrap();
+    }
+}
+
+fn start_child(dir: &Path, first: u32) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["store::child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIR, dir)
+        .env(FIRST, first.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The row that a line of the child's output acknowledges.
+fn acknowledged(line: &str) -> Option<u32> {
+    line.strip_prefix("committed ")?.parse().ok()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let dir = TempDir::new().unwrap();
+    let begun = Instant::now();
+    let mut next = 1;
+    for round in 0..24_u64 {
+        let mut child = start_child(dir.path(), next);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut last = None;
+        let mut killed = false;
+        // After some commits and a moment that differs each time, so that the kill meets the
+        // child in another place; what it still says until it is dead counts, too.
+        for line in lines {
+            let Ok(line) = line else { break };
+            last = acknowledged(&line).or(last);
+            if !killed && last.is_some_and(|n| n >= next + 3) {
+                std::thread::sleep(Duration::from_micros(round * 700));
+                child.kill().unwrap();
+                killed = true;
+            }
+        }
+        child.wait().unwrap();
+        let last = last.expect("the child committed nothing");
+
+        let store = Store::open(dir.path()).await.unwrap();
+        let rows = store.load_ledger().await.unwrap();
+        // Row 0 came with the first commit. One commit may have been done and not yet told.
+        let top = rows.len() as u32 - 1;
+        assert!(top == last || top == last + 1, "{} rows, but {last} was acknowledged", rows.len());
+        for (n, found) in (0..).zip(&rows) {
+            let mut expected = row(n);
+            if n < top {
+                expected.phase = "Removing".to_owned();
+            }
+            assert_eq!(*found, expected);
+        }
+        next = top + 1;
+        store.close().await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_is_dead() {
+    let dir = TempDir::new().unwrap();
+    let mut child = start_child(dir.path(), 1);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| acknowledged(&line).is_some())));
+    let error = Store::open(dir.path()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Locked { holder: Some(pid), .. } if pid == child.id()), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("in use by process {}", child.id())), "{text}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The lock's file is still there, but nobody holds it.
+    let store = Store::open(dir.path()).await.unwrap();
+    assert!(!store.load_ledger().await.unwrap().is_empty());
+}
