@@ -163,7 +163,9 @@ mod tests {
     fn a_target_and_a_second_host_header_are_checked_too() {
         let headers = |hosts: &[&'static str]| {
             let mut map = HeaderMap::new();
-            hosts.iter().for_each(|h| drop(map.append(header::HOST, h.parse().unwrap())));
+            for host in hosts {
+                map.append(header::HOST, host.parse().unwrap());
+            }
             map
         };
         let path: Uri = "/metrics".parse().unwrap();
