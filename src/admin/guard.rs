@@ -106,7 +106,6 @@ pub fn grpc(
 }
 
 /// The same door for a caller that has the request's extensions at hand.
-#[expect(clippy::result_large_err, reason = "tonic's own error type, which its handlers return as well")]
 pub fn check_grpc(mode: Mode, action: Action, extensions: &tonic::Extensions) -> Result<(), tonic::Status> {
     let tcp = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
     let identity = match (tcp, extensions.get::<UdsConnectInfo>()) {

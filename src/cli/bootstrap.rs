@@ -91,6 +91,8 @@ fn admin_and_overload(admin: SocketAddr) -> String {
         r#"admin:
   # Whoever reaches this address can stop the Envoy and read its configuration.
   address: {{{admin}}}
+  # The agent and people get in when traffic has used up the connections below.
+  ignore_global_conn_limit: true
 layered_runtime:
   layers:
   - name: static

@@ -146,7 +146,7 @@ fn condition<'a>(row: &'a Access, kind: &str) -> Option<&'a Condition> {
 fn telling(row: &Access) -> Option<&Condition> {
     let order = ["Accepted", "Allocated", "Published"];
     let known = || order.iter().filter_map(|kind| condition(row, kind));
-    known().find(|c| c.status != "True").or_else(|| known().last())
+    known().find(|c| c.status != "True").or_else(|| known().next_back())
 }
 
 impl Row for Vip {

@@ -10,33 +10,37 @@ use super::client::{Admin, encode_segment};
 use super::table::shown;
 use crate::reconcile::view::{Problem, StatusView};
 
-/// Prints the whole at a glance.
+/// Prints the whole at a glance, once or for as long as it is watched.
 pub(super) async fn run(args: &Status, out: &mut dyn Write) -> anyhow::Result<()> {
     let admin = Admin::new(&args.server)?;
-    let mut printed = render(&admin.get(STATUS).await?, args.output)?;
+    let printed = render(&admin.get(STATUS).await?, args.output)?;
     out.write_all(printed.as_bytes())?;
     out.flush()?;
+    if args.watch { watch(&admin, args.output, printed, out).await } else { Ok(()) }
+}
+
+/// Prints again what changed. A server that goes away is told once and waited for.
+async fn watch(admin: &Admin, output: Option<Format>, mut printed: String, out: &mut dyn Write) -> anyhow::Result<()> {
+    let separator = if output == Some(Format::Json) { "" } else { "---\n" };
     let mut lost = false;
-    while args.watch {
+    loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        match admin.get(STATUS).await {
-            Ok(view) => {
-                lost = false;
-                let now = render(&view, args.output)?;
-                if now != printed {
-                    write!(out, "{}{now}", if args.output == Some(Format::Json) { "" } else { "---\n" })?;
-                    out.flush()?;
-                    printed = now;
+        let now = match admin.get(STATUS).await {
+            Ok(view) => render(&view, output)?,
+            Err(error) => {
+                if !std::mem::replace(&mut lost, true) {
+                    drop(writeln!(io::stderr(), "waiting: {error:#}"));
                 }
+                continue;
             }
-            Err(error) if !lost => {
-                lost = true;
-                drop(writeln!(io::stderr(), "waiting: {error:#}"));
-            }
-            Err(_) => {}
+        };
+        lost = false;
+        if now != printed {
+            write!(out, "{separator}{now}")?;
+            out.flush()?;
+            printed = now;
         }
     }
-    Ok(())
 }
 
 const STATUS: &str = "/api/v1/status";
@@ -96,9 +100,14 @@ fn problem(p: &Problem) -> String {
     };
     let parts = [&p.cluster, &file, &p.object, &p.field];
     let place: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).map(|part| shown(part)).collect();
-    let mut text = format!("  {}\n    {}\n", place.join("  "), shown(&p.message));
+    let mut text = String::new();
+    if !place.is_empty() {
+        text.push_str(&format!("  {}\n", place.join("  ")));
+    }
+    let indent = if place.is_empty() { "  " } else { "    " };
+    text.push_str(&format!("{indent}{}\n", shown(&p.message)));
     if !p.remedy.is_empty() {
-        text.push_str(&format!("    -> {}\n", shown(&p.remedy)));
+        text.push_str(&format!("{indent}-> {}\n", shown(&p.remedy)));
     }
     text
 }
