@@ -176,6 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn remote_callers_are_refused_on_every_path_unless_insecure() {
+        let request = |path: &str, peer: &str| {
+            let peer: SocketAddr = peer.parse().unwrap();
+            Request::get(path).extension(ConnectInfo(peer)).body(axum::body::Body::empty()).unwrap()
+        };
+        let everywhere = "0.0.0.0:18001".parse().unwrap();
+        let (local, insecure) = (Guard::new(Mode::Local, everywhere), Guard::new(Mode::Insecure, everywhere));
+        for path in ["/", "/healthz", "/metrics", "/api/v1/vips", "/debug/xds/nodes/a", "/nothing"] {
+            assert!(matches!(admit(local, &request(path, "10.0.0.1:5")), Err(ApiError::Forbidden(_))), "{path}");
+            assert!(admit(local, &request(path, "127.0.0.1:5")).is_ok(), "{path}");
+            assert!(admit(insecure, &request(path, "10.0.0.1:5")).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
     fn each_path_and_method_has_its_action() {
         let cases = [
             (Method::GET, "/healthz", Action::ReadHealth),

@@ -104,6 +104,9 @@ struct Known {
     addresses: Vec<IpAddr>,
     until: Option<Instant>,
     turn: usize,
+    /// Why there are no addresses, for as long as `until` says: without it, a server that went
+    /// silent would be waited for once for each request.
+    failed: Option<ResolveError>,
 }
 
 impl Names {
@@ -114,35 +117,46 @@ impl Names {
 
     /// The next address.
     pub async fn next(&self) -> Result<IpAddr, ResolveError> {
-        if let Some(address) = self.take() {
-            return Ok(address);
+        if let Some(known) = self.take() {
+            return known;
         }
         // One lookup at a time; those who waited find its answer.
         let _one = self.lookup.lock().await;
-        if let Some(address) = self.take() {
-            return Ok(address);
+        if let Some(known) = self.take() {
+            return known;
         }
-        let (mut addresses, ttl) = self.look_up().await?;
-        addresses.retain(|address| self.wanted.keeps(*address));
-        if addresses.is_empty() {
-            return Err(ResolveError::NoAddress);
+        let found = self.look_up().await.and_then(|(mut addresses, ttl)| {
+            addresses.retain(|address| self.wanted.keeps(*address));
+            if addresses.is_empty() { Err(ResolveError::NoAddress) } else { Ok((addresses, ttl)) }
+        });
+        {
+            let mut known = self.known.borrow_mut();
+            let (addresses, ttl, failed) = match found {
+                Ok((addresses, ttl)) => (addresses, ttl, None),
+                Err(error) => (Vec::new(), Some(LEAST_TTL), Some(error)),
+            };
+            known.addresses = addresses;
+            known.until = ttl.map(|ttl| Instant::now() + ttl.max(LEAST_TTL));
+            known.failed = failed;
         }
-        let mut known = self.known.borrow_mut();
-        known.addresses = addresses;
-        known.until = ttl.map(|ttl| Instant::now() + ttl.max(LEAST_TTL));
-        drop(known);
-        self.take().ok_or(ResolveError::NoAddress)
+        self.take().unwrap_or(Err(ResolveError::NoAddress))
     }
 
-    fn take(&self) -> Option<IpAddr> {
+    /// What is known and still holds.
+    fn take(&self) -> Option<Result<IpAddr, ResolveError>> {
         let mut known = self.known.borrow_mut();
         if known.until.is_some_and(|until| Instant::now() >= until) {
-            known.addresses.clear();
+            *known = Known { turn: known.turn, ..Known::default() };
+        }
+        if let Some(error) = &known.failed {
+            return Some(Err(error.clone()));
+        }
+        if known.addresses.is_empty() {
+            return None;
         }
         let turn = known.turn;
         known.turn = turn.wrapping_add(1);
-        let count = known.addresses.len();
-        if count == 0 { None } else { known.addresses.get(turn % count).copied() }
+        known.addresses.get(turn % known.addresses.len()).copied().map(Ok)
     }
 
     async fn look_up(&self) -> Result<(Vec<IpAddr>, Option<Duration>), ResolveError> {
@@ -261,4 +275,36 @@ async fn over_tcp(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::R
     stream.read_exact(&mut buffer).await?;
     let message = Message::from_vec(&buffer).map_err(io::Error::other)?;
     if answers(&message, question) { Ok(message) } else { Err(io::Error::other("the answer is to another question")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_read_with_and_without_a_port() {
+        let server = |text: &str| Resolver::Server(text.parse().unwrap());
+        assert_eq!(Resolver::parse("127.0.0.1:5353").unwrap(), server("127.0.0.1:5353"));
+        assert_eq!(Resolver::parse("::1").unwrap(), server("[::1]:53"));
+        assert_eq!(Resolver::parse("system").unwrap(), Resolver::System);
+        assert!(Resolver::parse("dns.example").unwrap_err().to_string().contains("127.0.0.1:5353"));
+    }
+
+    #[tokio::test]
+    async fn addresses_need_no_server_and_obey_the_family() {
+        let names = |host: &str, wanted| Names::new(Resolver::System, host.to_owned(), wanted, Duration::ZERO);
+        assert_eq!(names("240.11.0.7", Wanted::Both).next().await, Ok("240.11.0.7".parse().unwrap()));
+        assert_eq!(names("240.11.0.7", Wanted::V6).next().await, Err(ResolveError::NoAddress));
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_not_waited_for_by_every_request() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = Resolver::Server(silent.local_addr().unwrap());
+        let names = Names::new(server, "shop.example".to_owned(), Wanted::V4, Duration::from_millis(100));
+        assert!(matches!(names.next().await, Err(ResolveError::Unreachable(..))));
+        let begun = Instant::now();
+        assert!(matches!(names.next().await, Err(ResolveError::Unreachable(..))));
+        assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+    }
 }
