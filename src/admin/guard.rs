@@ -106,7 +106,6 @@ pub fn grpc(
 }
 
 /// The same door for a caller that has the request's extensions at hand.
-#[expect(clippy::result_large_err, reason = "tonic's own error type, which its handlers return as well")]
 pub fn check_grpc(mode: Mode, action: Action, extensions: &tonic::Extensions) -> Result<(), tonic::Status> {
     let tcp = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
     let identity = match (tcp, extensions.get::<UdsConnectInfo>()) {
@@ -163,7 +162,9 @@ mod tests {
     fn a_target_and_a_second_host_header_are_checked_too() {
         let headers = |hosts: &[&'static str]| {
             let mut map = HeaderMap::new();
-            hosts.iter().for_each(|h| drop(map.append(header::HOST, h.parse().unwrap())));
+            for host in hosts {
+                map.append(header::HOST, host.parse().unwrap());
+            }
             map
         };
         let path: Uri = "/metrics".parse().unwrap();
@@ -172,6 +173,21 @@ mod tests {
         assert!(check_host(&path, &headers(&["localhost"])).is_ok());
         assert!(check_host(&path, &headers(&["localhost", "evil.example"])).is_err());
         assert!(check_host(&foreign, &headers(&["localhost"])).is_err());
+    }
+
+    #[test]
+    fn remote_callers_are_refused_on_every_path_unless_insecure() {
+        let request = |path: &str, peer: &str| {
+            let peer: SocketAddr = peer.parse().unwrap();
+            Request::get(path).extension(ConnectInfo(peer)).body(axum::body::Body::empty()).unwrap()
+        };
+        let everywhere = "0.0.0.0:18001".parse().unwrap();
+        let (local, insecure) = (Guard::new(Mode::Local, everywhere), Guard::new(Mode::Insecure, everywhere));
+        for path in ["/", "/healthz", "/metrics", "/api/v1/vips", "/debug/xds/nodes/a", "/nothing"] {
+            assert!(matches!(admit(local, &request(path, "10.0.0.1:5")), Err(ApiError::Forbidden(_))), "{path}");
+            assert!(admit(local, &request(path, "127.0.0.1:5")).is_ok(), "{path}");
+            assert!(admit(insecure, &request(path, "10.0.0.1:5")).is_ok(), "{path}");
+        }
     }
 
     #[test]

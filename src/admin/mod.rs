@@ -92,7 +92,8 @@ pub fn router(state: AdminState, bound: SocketAddr) -> Router {
 }
 
 /// Serves the admin interface on `listener` until `shutdown` ends, then lets requests in flight
-/// finish. Fails only where the listener's own address cannot be read.
+/// finish. A client that never ends its request keeps this from returning, so whoever shuts down
+/// bounds the wait. Fails only where the listener's own address cannot be read.
 pub async fn serve(
     listener: TcpListener,
     state: AdminState,

@@ -157,7 +157,8 @@ impl Settings {
     ) -> Result<Option<Vec<T>>, ConfigError> {
         let Some((values, origin)) = self.values.get(key) else { return Ok(None) };
         let read_one = |value: &String| {
-            let refuse = |why| ConfigError::Value { origin: origin.clone(), value: value.clone(), expected, why };
+            let refuse =
+                |why| ConfigError::Value { origin: Box::new(origin.clone()), value: value.clone(), expected, why };
             read(value).map_err(refuse)
         };
         values.iter().map(read_one).collect::<Result<_, _>>().map(Some)

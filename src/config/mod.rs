@@ -88,7 +88,7 @@ pub enum ConfigError {
     #[error("{origin}: `{value}` is not {expected}: {why}")]
     Value {
         /// Where the value comes from.
-        origin: Origin,
+        origin: Box<Origin>,
         /// The value.
         value: String,
         /// What it should be, with its article.
