@@ -130,24 +130,24 @@ mod tests {
     fn hosts_that_a_foreign_page_could_own_are_not_this_machine() {
         for fine in [
             "localhost",
-            "localhost:18001",
+            "localhost:18080",
             "LocalHost.",
             "a.localhost:1",
             "127.0.0.1",
-            "127.0.0.1:18001",
+            "127.0.0.1:18080",
             "[::1]",
-            "[::1]:18001",
-            "10.0.0.7:18001",
+            "[::1]:18080",
+            "10.0.0.7:18080",
             "user@localhost:1",
         ] {
             assert!(is_this_machine(fine), "{fine}");
         }
         for foreign in [
             "evil.example",
-            "evil.example:18001",
+            "evil.example:18080",
             "localhost.evil.example",
             "notlocalhost",
-            "127.0.0.1.nip.io:18001",
+            "127.0.0.1.nip.io:18080",
             "",
             "[evil.example]",
             "localhost@evil.example",
@@ -181,7 +181,7 @@ mod tests {
             let peer: SocketAddr = peer.parse().unwrap();
             Request::get(path).extension(ConnectInfo(peer)).body(axum::body::Body::empty()).unwrap()
         };
-        let everywhere = "0.0.0.0:18001".parse().unwrap();
+        let everywhere = "0.0.0.0:18080".parse().unwrap();
         let (local, insecure) = (Guard::new(Mode::Local, everywhere), Guard::new(Mode::Insecure, everywhere));
         for path in ["/", "/healthz", "/metrics", "/api/v1/vips", "/debug/xds/nodes/a", "/nothing"] {
             assert!(matches!(admit(local, &request(path, "10.0.0.1:5")), Err(ApiError::Forbidden(_))), "{path}");

@@ -65,7 +65,7 @@ pub(super) struct Serve {
     /// Where xDS is served, also as unix:/path; can be repeated [default: 127.0.0.1:18000]
     #[arg(long, value_name = "ADDR")]
     pub xds_addr: Vec<String>,
-    /// Where the admin interface is served [default: 127.0.0.1:18001]
+    /// Where the admin interface is served [default: 127.0.0.1:18080]
     #[arg(long, value_name = "ADDR")]
     pub admin_addr: Option<String>,
     /// Where DNS is served, or none [default: 127.0.0.1:5353]
@@ -110,7 +110,7 @@ impl Serve {
 #[derive(Clone, Debug, Args)]
 pub(super) struct Server {
     /// The server's admin address
-    #[arg(long, value_name = "HOST:PORT", env = "CAUSEWAY_ADMIN_ADDR", default_value = "127.0.0.1:18001")]
+    #[arg(long, value_name = "HOST:PORT", env = "CAUSEWAY_ADMIN_ADDR", default_value = "127.0.0.1:18080")]
     pub admin_addr: String,
     /// How long to wait for an answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]

@@ -261,7 +261,7 @@ impl ServeConfig {
 /// Where xDS is served unless told otherwise.
 pub const DEFAULT_XDS_ADDR: SocketAddr = loopback(18000);
 /// Where the admin interface is served unless told otherwise.
-pub const DEFAULT_ADMIN_ADDR: SocketAddr = loopback(18001);
+pub const DEFAULT_ADMIN_ADDR: SocketAddr = loopback(18080);
 /// Where DNS is served unless told otherwise.
 pub const DEFAULT_DNS_ADDR: SocketAddr = loopback(5353);
 

@@ -6,4 +6,5 @@ pub type Timestamp = i64;
 pub mod decision;
 pub mod id;
 pub mod object;
+pub mod slot;
 pub mod world;

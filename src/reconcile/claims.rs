@@ -28,48 +28,40 @@ pub struct Shortfall {
     pub remedy: String,
 }
 
-/// What an access comes to in the present world.
-#[derive(Clone, Debug, Default)]
-pub struct AccessClaims {
-    /// The slots to hold addresses for.
-    pub claims: Vec<Claim>,
-    /// What could not be claimed.
-    pub shortfalls: Vec<Shortfall>,
-}
-
-/// The claims of an access: for each chosen service (or each of its pods) and each family one.
-pub fn claims_of(world: &World, access: &Access, hostnames: &[Arc<str>]) -> AccessClaims {
-    let mut result = AccessClaims::default();
-    let services = world.services_of(access);
-    let found: Vec<MergedService> = services.iter().filter_map(|id| world.service(id)).collect();
-    if found.is_empty() {
-        result.shortfalls.push(no_service(access));
+/// The claims of an access on one of its services: for the service (or each of its pods) and each family one. Also
+/// what it asks for in vain.
+pub fn claims_of(
+    world: &World,
+    access: &Access,
+    service: &NamespacedName,
+    hostnames: &[Arc<str>],
+) -> (Vec<Claim>, Vec<Shortfall>) {
+    let (mut claims, mut shortfalls) = (Vec::new(), Vec::new());
+    let Some(service) = world.service_in(service, &access.clusters) else { return (claims, shortfalls) };
+    let ports = chosen_ports(access, &service, &mut shortfalls);
+    if ports.is_empty() {
+        return (claims, shortfalls);
     }
-    for service in &found {
-        let ports = chosen_ports(access, service, &mut result.shortfalls);
-        if ports.is_empty() {
-            continue;
-        }
-        let mut names = vec![Arc::from(service_name(&service.id))];
-        // Host names belong to one service; with a selector they would lead to many.
-        if matches!(access.service, ServiceChoice::Name(_)) {
-            names.extend(hostnames.iter().cloned());
-        }
-        match access.per {
-            VipPer::Service => push_claims(&mut result.claims, access, &service.id, None, &ports, &names),
-            VipPer::Pod => {
-                for pod in pods_of(world, access, service, &ports) {
-                    let mut names = names.clone();
-                    names.insert(0, Arc::from(format!("{pod}.{}", service_name(&service.id))));
-                    push_claims(&mut result.claims, access, &service.id, Some(pod), &ports, &names);
-                }
+    let mut names = vec![Arc::from(service_name(&service.id))];
+    // Host names belong to one service; with a selector they would lead to many.
+    if matches!(access.service, ServiceChoice::Name(_)) {
+        names.extend(hostnames.iter().cloned());
+    }
+    match access.per {
+        VipPer::Service => push_claims(&mut claims, access, &service.id, None, &ports, &names),
+        VipPer::Pod => {
+            for pod in pods_of(world, access, &service, &ports) {
+                let mut names = names.clone();
+                names.insert(0, Arc::from(format!("{pod}.{}", service_name(&service.id))));
+                push_claims(&mut claims, access, &service.id, Some(pod), &ports, &names);
             }
         }
     }
-    result
+    (claims, shortfalls)
 }
 
-fn no_service(access: &Access) -> Shortfall {
+/// Says that an access chose nothing.
+pub fn no_service(access: &Access) -> Shortfall {
     let (message, remedy) = match &access.service {
         ServiceChoice::Name(name) => (
             format!("no cluster has the Service {}/{name}", access.id.namespace),

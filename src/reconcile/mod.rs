@@ -1,3 +1,30 @@
-//! The owner of the truth.
+//! The owner of the truth: one task that takes [`Event`]s and, in one turn, brings everything that
+//! follows from them up to date.
+//!
+//! ```text
+//!  events ─▶ world.apply, feedback.fold ─▶ claims ─▶ vip.plan ─▶ store (durable) ─▶ desired ─▶ views ─▶ streams
+//!                                                       │                              └─▶ names ─▶ DNS
+//!                                                       └─▶ agents
+//! ```
+//!
+//! Nothing is planned or served before every source is synced or declared unknown (rule 10).
 
+mod agents;
+mod answers;
+pub mod claims;
+mod desired;
+mod event;
+mod inventory;
+mod ledger;
+mod names;
+mod nodes;
+mod owner;
+#[cfg(test)]
+mod tests;
 pub mod view;
+mod views;
+
+pub use event::{AgentEvent, Event, Order};
+pub use inventory::{Inventory, now};
+pub use ledger::{LedgerRowError, from_row};
+pub use owner::{Outputs, Owner, Settings};
