@@ -1,7 +1,9 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
+pub mod ads;
 pub mod model;
 pub mod reconcile;
+pub mod snapshot;
 
 /// Commands.
 pub mod cli {
