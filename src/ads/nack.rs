@@ -1,0 +1,120 @@
+//! Who is meant by the text of a NACK (rule 3).
+//!
+//! Envoy writes `Error adding/updating listener(s) a: reason`, with one line for each further
+//! listener; for clusters the entries are separated by `, `. Names hold colons and slashes, and a
+//! reason may mention a third resource ("has duplicate address … as existing listener 'b'"), so the
+//! text is read with the names of the refused response in hand: those at the head of an entry are
+//! meant; only when there are none is a name anywhere in the text taken.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Longest part of a client's text that is kept.
+pub(super) const MAX_DETAIL_BYTES: usize = 8 * 1024;
+
+/// Cuts a text at a character's border.
+pub(super) fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_DETAIL_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Which of the names the text blames, each with the part of the text about it. Empty when it cannot
+/// be told.
+pub(super) fn blamed(text: &str, names: &[Arc<str>]) -> BTreeMap<Arc<str>, String> {
+    let mut heads: Vec<(usize, &Arc<str>)> = Vec::new();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        let found = places(text, name).find(|at| is_head(text, *at, name.len()));
+        heads.extend(found.map(|at| (at, name)));
+    }
+    if heads.is_empty() {
+        let mentioned =
+            names.iter().filter(|n| !n.is_empty() && places(text, n).any(|at| stands_alone(text, at, n.len())));
+        return mentioned.map(|name| (name.clone(), text.trim().to_owned())).collect();
+    }
+    heads.sort_unstable();
+    let ends: Vec<usize> = heads.iter().skip(1).map(|(at, _)| *at).chain([text.len()]).collect();
+    let entry = |(at, name): &(usize, &Arc<str>), end: usize| {
+        let reason = text.get(at + name.len() + 2..end).unwrap_or_default();
+        ((*name).clone(), reason.trim_matches([' ', ',', '\n']).to_owned())
+    };
+    heads.iter().zip(ends).map(|(head, end)| entry(head, end)).collect()
+}
+
+fn places<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> {
+    text.match_indices(name).map(|(at, _)| at)
+}
+
+/// `name: ` at the start of the text, of a line, after `(s) ` or after `, `.
+fn is_head(text: &str, at: usize, len: usize) -> bool {
+    let before = &text[..at];
+    let begins = before.is_empty() || [") ", ", ", "\n"].iter().any(|end| before.ends_with(end));
+    begins && text[at + len..].starts_with(": ")
+}
+
+/// The name is not part of a longer one.
+fn stands_alone(text: &str, at: usize, len: usize) -> bool {
+    let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    let before = text[..at].chars().next_back();
+    let mut after = text[at + len..].chars();
+    // A full stop or colon may end a sentence; followed by more of a name it is part of one.
+    let next = match after.next() {
+        Some('.' | ':') => after.next(),
+        other => other,
+    };
+    !before.is_some_and(part_of_name) && !next.is_some_and(part_of_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, names: &[&str], expected: &[(&str, &str)]) {
+        let names: Vec<Arc<str>> = names.iter().map(|n| Arc::from(*n)).collect();
+        let expected: BTreeMap<Arc<str>, String> =
+            expected.iter().map(|(name, reason)| (Arc::from(*name), (*reason).to_owned())).collect();
+        assert_eq!(blamed(text, &names), expected, "{text}");
+    }
+
+    #[test]
+    fn envoys_texts_are_taken_apart() {
+        check(
+            "Error adding/updating listener(s) vip/240.11.0.1:80: cannot bind '240.11.0.1:80': Cannot assign requested \
+             address\nvip/[fd00::1]:80: cannot bind '[fd00::1]:80': Cannot assign requested address",
+            &["vip/240.11.0.1:80", "vip/[fd00::1]:80", "vip/240.11.0.1:8"],
+            &[
+                ("vip/240.11.0.1:80", "cannot bind '240.11.0.1:80': Cannot assign requested address"),
+                ("vip/[fd00::1]:80", "cannot bind '[fd00::1]:80': Cannot assign requested address"),
+            ],
+        );
+        check(
+            "Error adding/updating cluster(s) a/b:80: bad, c: worse",
+            &["a/b:80", "c", "d"],
+            &[("a/b:80", "bad"), ("c", "worse")],
+        );
+    }
+
+    #[test]
+    fn a_third_resource_that_a_reason_mentions_is_not_blamed() {
+        let text = "Error adding/updating listener(s) y: error adding listener: 'y' has duplicate address '1.2.3.4:80' as \
+                    existing listener 'x'";
+        check(
+            text,
+            &["x", "y"],
+            &[("y", "error adding listener: 'y' has duplicate address '1.2.3.4:80' as existing listener 'x'")],
+        );
+    }
+
+    #[test]
+    fn a_name_within_a_longer_one_is_not_blamed() {
+        check(
+            "Proto constraint validation failed: cluster_name: \"shop/a\"",
+            &["shop/a", "shop"],
+            &[("shop/a", "Proto constraint validation failed: cluster_name: \"shop/a\"")],
+        );
+        check("the whole response is bad", &["a", "b"], &[("a", "")][..0].as_ref());
+        check("Unknown a-b. Unknown c.", &["a", "b", "c"], &[("c", "Unknown a-b. Unknown c.")]);
+    }
+}

@@ -1,0 +1,252 @@
+//! The task of one stream.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use crate::ads::metrics::add;
+use crate::ads::registry::{self, lock};
+use crate::ads::stream::{Report, Request, Response, Stream};
+use crate::ads::{Event, Millis, NodeInfo, Protocol, Snapshots, StreamId, Violation};
+
+/// How long a final status may wait for room before the stream ends without it.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// How long a task sleeps when the machine has no deadline.
+const IDLE: Duration = Duration::from_secs(3600);
+
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: StreamId,
+    pub(super) protocol: Protocol,
+    pub(super) peer: String,
+    pub(super) close: Option<CancellationToken>,
+    pub(super) requests: Streaming<Request>,
+    pub(super) out: mpsc::Sender<Result<Response, Status>>,
+}
+
+/// How a stream ended.
+enum End {
+    /// The client hung up.
+    Client,
+    /// With this status.
+    Status(Status),
+    /// The client did not read in time: its connection is closed.
+    Slow,
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        let text = violation.to_string();
+        End::Status(match violation {
+            Violation::TooManyNames { .. } | Violation::NameTooLong { .. } | Violation::TooManyTypes { .. } => {
+                Status::resource_exhausted(text)
+            }
+            Violation::NoNode | Violation::NodeChanged { .. } | Violation::NoTypeUrl => Status::invalid_argument(text),
+        })
+    }
+}
+
+/// What woke the task.
+enum Wake {
+    Request(Result<Option<Request>, Status>),
+    Room,
+    Snapshot,
+    OwnerGone,
+    Hung,
+    Time,
+}
+
+impl Task {
+    pub(super) async fn run(mut self) {
+        let first = timeout(self.shared.limits.first_request_timeout, self.requests.message()).await;
+        let end = match first {
+            Ok(Ok(Some(request))) => self.serve(request).await,
+            Ok(Ok(None)) => End::Client,
+            Ok(Err(status)) => End::Status(status),
+            Err(_) => End::Status(Status::deadline_exceeded("no request came")),
+        };
+        self.farewell(end).await;
+    }
+
+    async fn farewell(self, end: End) {
+        match end {
+            End::Client => debug!(stream = %self.id, "the client closed the stream"),
+            End::Status(status) => {
+                debug!(stream = %self.id, code = ?status.code(), message = status.message(), "stream ended");
+                timeout(FAREWELL, self.out.send(Err(status))).await.ok();
+            }
+            End::Slow => {
+                add(&self.shared.metrics.slow_clients, 1);
+                warn!(stream = %self.id, peer = self.peer, "the client does not read; its connection is closed");
+                if let Some(close) = self.close {
+                    close.cancel();
+                }
+            }
+        }
+    }
+
+    /// From the first request to the end.
+    async fn serve(&mut self, first: Request) -> End {
+        let node = match NodeInfo::read(first.node()) {
+            Ok(node) => node,
+            Err(violation) => {
+                add(&self.shared.metrics.violations, 1);
+                return violation.into();
+            }
+        };
+        let id = node.id.clone();
+        let (reply, answer) = oneshot::channel();
+        let peer = self.peer.clone();
+        let connected = Event::Connected { stream: self.id, node: node.clone(), protocol: self.protocol, peer, reply };
+        if self.shared.events.send(connected).await.is_err() {
+            return End::Status(Status::unavailable("shutting down"));
+        }
+        let end = match answer.await {
+            Err(_) => End::Status(Status::unavailable("shutting down")),
+            Ok(Err(refusal)) => {
+                add(&self.shared.metrics.streams_refused, 1);
+                info!(stream = %self.id, node = id, peer = self.peer, "refused: {refusal}");
+                End::Status(Status::permission_denied(refusal.message))
+            }
+            Ok(Ok(snapshots)) => {
+                info!(stream = %self.id, node = id, peer = self.peer, protocol = self.protocol.label(), "connected");
+                let stream = Stream::new(self.id, self.protocol, node, self.shared.limits.clone());
+                let stream = Arc::new(Mutex::new(stream));
+                self.shared.registry.insert(&stream, &self.peer, self.now());
+                // A panic must not leave the owner believing in a client that is gone.
+                let looped = AssertUnwindSafe(self.pump(&stream, snapshots, first)).catch_unwind().await;
+                self.shared.registry.remove(self.id);
+                looped.unwrap_or_else(|_| End::Status(Status::internal("the stream failed")))
+            }
+        };
+        // Told before the client can see the end, so a reconnection is never overtaken by it.
+        self.shared.events.send(Event::Disconnected { stream: self.id }).await.ok();
+        end
+    }
+
+    async fn pump(&mut self, stream: &registry::Shared, mut snapshots: Snapshots, first: Request) -> End {
+        let mut outbox: Option<Response> = None;
+        let mut blocked_since = Instant::now();
+        let mut wake = Wake::Snapshot;
+        let mut first = Some(first);
+        loop {
+            let stepped = match wake {
+                Wake::Request(Ok(Some(request))) => self.take(stream, &request),
+                Wake::Request(Ok(None)) | Wake::Hung => return End::Client,
+                Wake::Request(Err(status)) => return End::Status(status),
+                Wake::OwnerGone => return End::Status(Status::unavailable("come back: your place has changed")),
+                Wake::Snapshot => {
+                    let latest = snapshots.borrow_and_update().clone();
+                    Ok(lock(stream).snapshot_changed(latest.as_ref()))
+                }
+                Wake::Room | Wake::Time => Ok(Vec::new()),
+            };
+            let mut reports = match stepped {
+                Ok(reports) => reports,
+                Err(violation) => return self.violated(violation),
+            };
+            if let Some(request) = first.take() {
+                match self.take(stream, &request) {
+                    Ok(more) => reports.extend(more),
+                    Err(violation) => return self.violated(violation),
+                }
+            }
+            for report in reports {
+                if self.tell(report).await.is_err() {
+                    return End::Status(Status::unavailable("shutting down"));
+                }
+            }
+            // The next response is decided only when there is room for it, so what waits is never old.
+            if outbox.is_none() {
+                outbox = lock(stream).next(self.now());
+                blocked_since = Instant::now();
+            }
+            if let Some(ty) = lock(stream).overdue(self.now()) {
+                warn!(stream = %self.id, %ty, "the client does not answer");
+                return End::Slow;
+            }
+            if outbox.is_some() && blocked_since.elapsed() >= self.shared.limits.write_timeout {
+                return End::Slow;
+            }
+            wake = self.wait(stream, &mut snapshots, &mut outbox, blocked_since).await;
+        }
+    }
+
+    /// Waits for one thing. Reading goes on while a write is blocked, and the other way round.
+    async fn wait(
+        &mut self,
+        stream: &registry::Shared,
+        snapshots: &mut Snapshots,
+        outbox: &mut Option<Response>,
+        blocked_since: Instant,
+    ) -> Wake {
+        let machine = lock(stream).next_deadline().map(|at| {
+            let in_ms = u64::try_from(at - self.now()).unwrap_or(0);
+            // A machine that is called a little early would ask again at once; a little late is harmless.
+            Instant::now() + Duration::from_millis(in_ms + 1)
+        });
+        let blocked = outbox.is_some().then(|| blocked_since + self.shared.limits.write_timeout);
+        let deadline = machine.into_iter().chain(blocked).min().unwrap_or_else(|| Instant::now() + IDLE);
+        tokio::select! {
+            biased;
+            permit = self.out.reserve(), if outbox.is_some() => match (permit, outbox.take()) {
+                (Ok(permit), Some(response)) => {
+                    count(&self.shared, &response);
+                    permit.send(Ok(response));
+                    Wake::Room
+                }
+                _ => Wake::Hung,
+            },
+            request = self.requests.message() => Wake::Request(request),
+            changed = snapshots.changed() => if changed.is_ok() { Wake::Snapshot } else { Wake::OwnerGone },
+            () = self.out.closed() => Wake::Hung,
+            () = sleep_until(deadline) => Wake::Time,
+        }
+    }
+
+    fn now(&self) -> Millis {
+        self.shared.clock.now()
+    }
+
+    fn take(&self, stream: &registry::Shared, request: &Request) -> Result<Vec<Report>, Violation> {
+        lock(stream).request(request, self.now())
+    }
+
+    fn violated(&self, violation: Violation) -> End {
+        add(&self.shared.metrics.violations, 1);
+        warn!(stream = %self.id, peer = self.peer, "closed: {violation}");
+        violation.into()
+    }
+
+    async fn tell(&self, report: Report) -> Result<(), mpsc::error::SendError<Event>> {
+        let stream = self.id;
+        let event = match report {
+            Report::Acked { ty, resources, removed } => {
+                add(&self.shared.metrics.of(ty).acks, 1);
+                Event::Acked { stream, ty, resources, removed }
+            }
+            Report::Rejected { ty, refused, unknown, detail, details } => {
+                add(&self.shared.metrics.of(ty).nacks, 1);
+                warn!(%stream, %ty, refused = refused.len(), unknown = unknown.len(), detail, "refused by the client");
+                Event::Rejected { stream, ty, refused, unknown, detail, details }
+            }
+        };
+        self.shared.events.send(event).await
+    }
+}
+
+fn count(shared: &Shared, response: &Response) {
+    if let Some(ty) = response.ty {
+        let bytes = response.encoded_len();
+        shared.metrics.of(ty).sent(response.resources.len(), response.removed.len(), bytes);
+    }
+}

@@ -1,0 +1,525 @@
+//! What is known of one type on one stream: what the client asked for, has, refused, is being sent
+//! and is still to be told. Both protocols keep the same book; they differ in what a response holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::Report;
+use crate::ads::nack::{blamed, cut};
+use crate::ads::subscription::{Subscription, SubscriptionChange};
+use crate::ads::{Millis, Protocol, Versioned};
+use crate::snapshot::{Changes, Resource, ResourceType, SetVersion, XdsSnapshot};
+
+/// Refused versions of one name that are remembered: more than a retry with growing pauses makes
+/// while a stream lives; the oldest is forgotten first.
+const MAX_REFUSED_VERSIONS: usize = 32;
+
+/// Names that the client asked for and that cannot be subscribed to, kept for people to see.
+const MAX_NOT_UNDERSTOOD: usize = 16;
+
+/// Of those, the most that are answered at a time.
+const MAX_NOT_UNDERSTOOD_DUE: usize = 1024;
+
+/// Why a name is looked at; the later ones include the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// It may differ from what the client has.
+    Changed,
+    /// It is sent even if the client has it (rules 3 and 5).
+    Forced,
+    /// The client asked: it is answered even if it does not exist (rules 8, 9, 11).
+    Asked,
+}
+
+/// Whether what is gone may be taken from the client now (rule 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removals {
+    /// Yes.
+    Now,
+    /// Something that the client still has may refer to it.
+    Held,
+}
+
+/// A version, and for complete lists the resource, so that it can be sent again in a later list.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) version: Arc<str>,
+    resource: Option<Arc<Resource>>,
+}
+
+/// What the client has, or may have, under a name.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The last version that it accepted.
+    pub(super) accepted: Option<Held>,
+    /// A later one that was sent and of which nothing is proved: in flight, or unknown after a NACK.
+    pub(super) offered: Option<Held>,
+    sent_seq: u64,
+    pub(super) sent_at: Millis,
+}
+
+impl Known {
+    fn is_proved(&self, version: &str) -> bool {
+        self.offered.is_none() && self.accepted.as_ref().is_some_and(|held| *held.version == *version)
+    }
+}
+
+/// A version that the client refused.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) version: Arc<str>,
+    pub(super) detail: String,
+    pub(super) at: Millis,
+}
+
+/// What the next response of a type holds.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) resources: Vec<Arc<Resource>>,
+    pub(super) removed: Vec<Arc<str>>,
+    /// Of complete lists: the version of exactly these resources.
+    pub(super) list_version: Option<SetVersion>,
+}
+
+/// A response that was not answered yet.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) nonce: String,
+    pub(super) sent_at: Millis,
+    seq: u64,
+    batch: Batch,
+    /// Those of the batch that the client was not known to have.
+    unproved: Vec<Arc<Resource>>,
+}
+
+impl InFlight {
+    /// Whether the response adds or changes anything, as far as is known.
+    pub(super) fn has_news(&self) -> bool {
+        !self.unproved.is_empty()
+    }
+}
+
+/// What an answer proved, and which resources the client may have taken over because of it.
+pub(super) struct Answered {
+    pub(super) report: Report,
+    /// New or changed resources that were applied, or may have been.
+    pub(super) touched: Vec<Arc<Resource>>,
+    /// Those that were refused.
+    pub(super) refused: Vec<Arc<Resource>>,
+    /// The response's place on the stream.
+    pub(super) seq: u64,
+}
+
+/// The book of one type on one stream.
+pub(super) struct Book {
+    pub(super) ty: ResourceType,
+    protocol: Protocol,
+    pub(super) sub: Subscription,
+    pub(super) known: BTreeMap<Arc<str>, Known>,
+    pub(super) refused: HashMap<Arc<str>, Vec<Refused>>,
+    pending: BTreeMap<Arc<str>, Why>,
+    /// After a NACK that blames nobody: groups of the refused batch, offered one at a time until the
+    /// culprit is alone.
+    suspects: VecDeque<BTreeSet<Arc<str>>>,
+    /// A response is owed even if it holds nothing new.
+    answer_due: bool,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) last_nonce: String,
+    /// The version of the complete list that the client is proved to have.
+    list_version: Option<SetVersion>,
+    pub(super) not_understood: BTreeSet<Arc<str>>,
+    not_understood_due: BTreeSet<Arc<str>>,
+    pub(super) counts: super::Counts,
+    pub(super) last_nack: Option<(Millis, String)>,
+}
+
+impl Book {
+    pub(super) fn new(ty: ResourceType, protocol: Protocol) -> Self {
+        Self {
+            ty,
+            protocol,
+            sub: Subscription::default(),
+            known: BTreeMap::new(),
+            refused: HashMap::new(),
+            pending: BTreeMap::new(),
+            suspects: VecDeque::new(),
+            answer_due: false,
+            in_flight: None,
+            last_nonce: String::new(),
+            list_version: None,
+            not_understood: BTreeSet::new(),
+            not_understood_due: BTreeSet::new(),
+            counts: super::Counts::default(),
+            last_nack: None,
+        }
+    }
+
+    /// Whether responses are complete lists (rule 10).
+    fn is_list(&self) -> bool {
+        self.protocol == Protocol::Sotw && self.ty.is_complete_list()
+    }
+
+    /// Whether there is something left to look at.
+    pub(super) fn has_pending(&self) -> bool {
+        self.answer_due || !self.pending.is_empty() || !self.suspects.is_empty() || !self.not_understood_due.is_empty()
+    }
+
+    /// Whether nothing is left to look at and nothing waits for an answer.
+    pub(super) fn is_settled(&self) -> bool {
+        self.in_flight.is_none() && !self.has_pending()
+    }
+
+    /// How many names are left to look at.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn pend(&mut self, name: &Arc<str>, why: Why) {
+        let entry = self.pending.entry(name.clone()).or_insert(why);
+        *entry = (*entry).max(why);
+    }
+
+    /// A response is owed.
+    pub(super) fn owe_answer(&mut self) {
+        self.answer_due = true;
+    }
+
+    /// Takes over what a first request says that the client has (rule 12).
+    pub(super) fn has_initially(&mut self, name: &str, version: &str) {
+        if self.sub.covers(name) {
+            let name: Arc<str> = Arc::from(name);
+            let accepted = Some(Held { version: Arc::from(version), resource: None });
+            self.pending.insert(name.clone(), Why::Changed);
+            self.known.insert(name, Known { accepted, ..Known::default() });
+        }
+    }
+
+    /// What the client has in the snapshot's version without ever having been sent it.
+    pub(super) fn proved_initially(&self, snapshot: &XdsSnapshot) -> Option<Report> {
+        let current = |name: &Arc<str>, known: &Known| {
+            let resource = snapshot.get(self.ty, name)?;
+            known.is_proved(resource.version()).then(|| versioned(resource))
+        };
+        let resources: Vec<Versioned> = self.known.iter().filter_map(|(name, known)| current(name, known)).collect();
+        (!resources.is_empty()).then(|| Report::Acked { ty: self.ty, resources, removed: Vec::new() })
+    }
+
+    /// Follows a change of the subscription. What the client no longer wants it no longer has.
+    pub(super) fn resubscribed(
+        &mut self,
+        change: SubscriptionChange,
+        snapshot: Option<&XdsSnapshot>,
+    ) -> Option<Report> {
+        let mut removed: Vec<Arc<str>> = Vec::new();
+        let mut dropped = change.dropped;
+        if change.wildcard_ended {
+            dropped.extend(self.known.keys().chain(self.pending.keys()).filter(|n| !self.sub.covers(n)).cloned());
+        }
+        for name in dropped {
+            self.pending.remove(&name);
+            removed.extend(self.known.remove(&name).map(|_| name));
+        }
+        if !change.asked.is_empty() && self.protocol == Protocol::Sotw {
+            self.answer_due = true;
+        }
+        for name in &change.asked {
+            self.pend(name, Why::Asked);
+        }
+        if (change.wildcard_began || change.first)
+            && let Some(snapshot) = snapshot
+        {
+            self.compare_all(snapshot);
+        }
+        let room = MAX_NOT_UNDERSTOOD.saturating_sub(self.not_understood.len());
+        self.not_understood.extend(change.not_understood.iter().take(room).cloned());
+        if self.protocol == Protocol::Delta {
+            let room = MAX_NOT_UNDERSTOOD_DUE.saturating_sub(self.not_understood_due.len());
+            self.not_understood_due.extend(change.not_understood.into_iter().take(room));
+        }
+        (!removed.is_empty()).then(|| Report::Acked { ty: self.ty, resources: Vec::new(), removed })
+    }
+
+    /// Looks at every name that is wanted or known.
+    pub(super) fn compare_all(&mut self, snapshot: &XdsSnapshot) {
+        let mut names: Vec<Arc<str>> = self.known.keys().cloned().collect();
+        names.extend(self.sub.names().iter().cloned());
+        if self.sub.is_wildcard() {
+            names.extend(snapshot.resources(self.ty).map(|r| r.name().clone()));
+        }
+        for name in names {
+            self.pend(&name, Why::Changed);
+        }
+    }
+
+    /// Looks at what changed, as far as it is wanted.
+    pub(super) fn snapshot_changed(&mut self, changes: Changes, snapshot: &XdsSnapshot) {
+        match changes {
+            Changes::Everything => self.compare_all(snapshot),
+            Changes::Exact(names) => {
+                for name in names.iter().filter(|name| self.sub.covers(name)) {
+                    self.pending.entry(name.clone()).or_insert(Why::Changed);
+                }
+            }
+        }
+    }
+
+    /// Sends a resource once more unless it was sent after that place on the stream (rule 5).
+    pub(super) fn force_after(&mut self, name: &Arc<str>, seq: u64) {
+        let sent_later = self.known.get(name).is_some_and(|known| known.sent_seq > seq);
+        if self.sub.covers(name) && !sent_later {
+            self.pend(name, Why::Forced);
+        }
+    }
+
+    pub(super) fn is_refused(&self, resource: &Resource) -> bool {
+        let versions = self.refused.get(resource.name());
+        versions.is_some_and(|versions| versions.iter().any(|r| r.version == *resource.version()))
+    }
+
+    /// Whether the client accepted any version of it.
+    pub(super) fn has_accepted(&self, name: &str) -> bool {
+        self.known.get(name).is_some_and(|known| known.accepted.is_some())
+    }
+
+    /// Decides on the next response, if one is due. Never while one is in flight (rule 21).
+    pub(super) fn plan(&mut self, snapshot: &XdsSnapshot, removals: Removals, max_bytes: usize) -> Option<Batch> {
+        if self.in_flight.is_some() || !self.has_pending() {
+            return None;
+        }
+        loop {
+            let scope = self.suspects.pop_front();
+            let batch = match self.is_list() {
+                true => self.list(snapshot, removals, scope.as_ref()),
+                false => self.batch(snapshot, removals, max_bytes, scope.as_ref()),
+            };
+            let news = match batch.list_version {
+                Some(version) => self.list_version != Some(version),
+                None => !batch.resources.is_empty() || !batch.removed.is_empty(),
+            };
+            if news || (self.answer_due && scope.is_none()) {
+                self.answer_due = false;
+                return Some(batch);
+            }
+            // A group of suspects may have vanished meanwhile; the next one is due then.
+            if scope.is_none() {
+                return None;
+            }
+        }
+    }
+
+    /// Some of what is pending, split by size (rule 20).
+    fn batch(
+        &mut self,
+        snapshot: &XdsSnapshot,
+        removals: Removals,
+        max_bytes: usize,
+        scope: Option<&BTreeSet<Arc<str>>>,
+    ) -> Batch {
+        let removed: Vec<Arc<str>> = std::mem::take(&mut self.not_understood_due).into_iter().collect();
+        let mut bytes: usize = removed.iter().map(|name| name.len()).sum();
+        let mut batch = Batch { removed, ..Batch::default() };
+        let mut todo = std::mem::take(&mut self.pending);
+        let mut later = BTreeMap::new();
+        while let Some((name, why)) = todo.pop_first() {
+            if scope.is_some_and(|scope| !scope.contains(&name)) {
+                later.insert(name, why);
+                continue;
+            }
+            let resource = snapshot.get(self.ty, &name);
+            let size = name.len() + resource.map_or(0, |r| r.body().len());
+            let is_full = bytes + size > max_bytes && bytes > 0;
+            match (resource, self.is_due(&name, resource, why)) {
+                (None, true) if removals == Removals::Held && why != Why::Asked => {
+                    later.insert(name, why);
+                }
+                (_, true) if is_full => {
+                    later.insert(name, why);
+                    break;
+                }
+                (Some(resource), true) => {
+                    bytes += size;
+                    batch.resources.push(resource.clone());
+                }
+                (None, true) => {
+                    bytes += size;
+                    batch.removed.push(name);
+                }
+                // In SotW nothing says that an assignment or a route is gone.
+                (None, false) => _ = self.known.remove(&name),
+                (Some(_), false) => {}
+            }
+        }
+        later.append(&mut todo);
+        self.pending = later;
+        batch
+    }
+
+    fn is_due(&self, name: &Arc<str>, resource: Option<&Arc<Resource>>, why: Why) -> bool {
+        let known = self.known.get(name);
+        match resource {
+            _ if !self.sub.covers(name) => false,
+            Some(resource) if self.is_refused(resource) => false,
+            Some(resource) => why >= Why::Forced || known.is_none_or(|known| !known.is_proved(resource.version())),
+            None => self.protocol == Protocol::Delta && (known.is_some() || why == Why::Asked),
+        }
+    }
+
+    /// All that the client should have. In place of what it refused stands what it accepted before, so
+    /// that leaving it out does not delete what works (rules 2 and 10).
+    fn list(&mut self, snapshot: &XdsSnapshot, removals: Removals, scope: Option<&BTreeSet<Arc<str>>>) -> Batch {
+        let mut list: BTreeMap<&Arc<str>, &Arc<Resource>> = BTreeMap::new();
+        let by_name = self.sub.names().iter().filter_map(|name| snapshot.get(self.ty, name));
+        let all = self.sub.is_wildcard().then(|| snapshot.resources(self.ty)).into_iter().flatten();
+        let waiting = |name: &Arc<str>| self.suspects.iter().any(|group| group.contains(name));
+        for resource in by_name.chain(all) {
+            let name = resource.name();
+            let in_scope = scope.is_some_and(|scope| scope.contains(name));
+            let withheld = self.is_refused(resource) || (!in_scope && waiting(name));
+            let picked = if withheld { self.last_accepted(name) } else { Some(resource) };
+            list.extend(picked.map(|resource| (name, resource)));
+        }
+        let mut held = BTreeMap::new();
+        if removals == Removals::Held {
+            let gone = self.known.iter().filter(|(name, _)| snapshot.get(self.ty, name).is_none());
+            for (name, known) in gone {
+                let last = known.offered.as_ref().or(known.accepted.as_ref()).and_then(|held| held.resource.as_ref());
+                list.extend(last.map(|resource| (name, resource)));
+                held.insert(name.clone(), Why::Changed);
+            }
+        }
+        let removed = self.known.keys().filter(|name| !list.contains_key(name)).cloned().collect();
+        let resources: Vec<Arc<Resource>> = list.into_values().cloned().collect();
+        let list_version = resources.iter().fold(SetVersion::default(), |version, r| version.with(r));
+        self.pending = held;
+        Batch { resources, removed, list_version: Some(list_version) }
+    }
+
+    fn last_accepted(&self, name: &Arc<str>) -> Option<&Arc<Resource>> {
+        let resource = self.known.get(name)?.accepted.as_ref()?.resource.as_ref()?;
+        (!self.is_refused(resource)).then_some(resource)
+    }
+
+    /// Notes that a response is on its way.
+    pub(super) fn sent(&mut self, batch: Batch, nonce: String, seq: u64, now: Millis) {
+        let is_list = self.is_list();
+        let mut unproved = Vec::new();
+        for resource in &batch.resources {
+            let known = self.known.entry(resource.name().clone()).or_default();
+            if !known.is_proved(resource.version()) {
+                known.offered = Some(held(resource, is_list));
+                unproved.push(resource.clone());
+            }
+            known.sent_seq = seq;
+            known.sent_at = now;
+        }
+        self.counts.responses += 1;
+        self.last_nonce.clone_from(&nonce);
+        self.in_flight = Some(InFlight { nonce, sent_at: now, seq, batch, unproved });
+    }
+
+    /// Those of the response in flight that the client has never had in any version.
+    pub(super) fn newcomers(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let unproved = self.in_flight.iter().flat_map(|sent| &sent.unproved);
+        unproved.filter(|resource| !self.has_accepted(resource.name()))
+    }
+
+    /// The client accepted the response in flight.
+    pub(super) fn acked(&mut self) -> Option<Answered> {
+        let InFlight { seq, batch, unproved, .. } = self.in_flight.take()?;
+        let is_list = self.is_list();
+        self.counts.acks += 1;
+        self.list_version = batch.list_version;
+        let mut resources = Vec::with_capacity(batch.resources.len());
+        for resource in batch.resources.iter().filter(|resource| self.sub.covers(resource.name())) {
+            let known = self.known.entry(resource.name().clone()).or_default();
+            known.accepted = Some(held(resource, is_list));
+            known.offered = None;
+            resources.push(versioned(resource));
+        }
+        let removed = batch.removed.into_iter().filter(|name| self.known.remove(name).is_some()).collect();
+        let report = Report::Acked { ty: self.ty, resources, removed };
+        Some(Answered { report, touched: unproved, refused: Vec::new(), seq })
+    }
+
+    /// The client refused the response in flight, or some of it (rules 2 and 3).
+    pub(super) fn nacked(&mut self, detail: &str, now: Millis) -> Option<Answered> {
+        let InFlight { seq, batch, unproved, .. } = self.in_flight.take()?;
+        let detail = cut(detail);
+        self.counts.nacks += 1;
+        self.last_nack = Some((now, detail.to_owned()));
+        let details = self.blame(detail, &batch, &unproved);
+        let is_blamed = |resource: &&Arc<Resource>| details.contains_key(resource.name());
+        let refused: Vec<Arc<Resource>> = batch.resources.iter().filter(is_blamed).cloned().collect();
+        let unknown: Vec<Arc<Resource>> = unproved.into_iter().filter(|r| !is_blamed(&r)).collect();
+        for resource in &refused {
+            self.refuse(resource, details.get(resource.name()).map_or("", String::as_str), now);
+        }
+        match refused.is_empty() {
+            true => self.suspect(&unknown),
+            false => self.offer_again(&unknown, &batch.removed),
+        }
+        let report = Report::Rejected {
+            ty: self.ty,
+            refused: refused.iter().map(versioned).collect(),
+            unknown: unknown.iter().map(versioned).collect(),
+            detail: detail.to_owned(),
+            details,
+        };
+        Some(Answered { report, touched: unknown, refused, seq })
+    }
+
+    fn blame(&self, detail: &str, batch: &Batch, unproved: &[Arc<Resource>]) -> BTreeMap<Arc<str>, String> {
+        // What the client is known to run is not what it refuses, unless nothing else was sent.
+        let candidates = if unproved.is_empty() { &batch.resources } else { unproved };
+        if let [only] = candidates {
+            return BTreeMap::from([(only.name().clone(), detail.to_owned())]);
+        }
+        let names: Vec<Arc<str>> = candidates.iter().map(|resource| resource.name().clone()).collect();
+        blamed(detail, &names)
+    }
+
+    fn refuse(&mut self, resource: &Arc<Resource>, detail: &str, now: Millis) {
+        let versions = self.refused.entry(resource.name().clone()).or_default();
+        if versions.len() >= MAX_REFUSED_VERSIONS {
+            versions.remove(0);
+        }
+        versions.push(Refused { version: resource.version().clone(), detail: detail.to_owned(), at: now });
+        if let Some(known) = self.known.get_mut(resource.name()) {
+            known.offered = None;
+            let same = known.accepted.as_ref().is_some_and(|held| held.version == *resource.version());
+            if known.accepted.is_none() || same {
+                self.known.remove(resource.name());
+            }
+        }
+    }
+
+    /// The siblings of what was refused are offered once more, so that their next ACK is a proof.
+    fn offer_again(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
+        for name in unknown.iter().map(|resource| resource.name()).chain(removed) {
+            self.pend(name, Why::Forced);
+        }
+        if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
+            self.answer_due = true;
+        }
+    }
+
+    /// Nobody is blamed: offer half of the batch, then the other half, down to the culprit. Each step
+    /// offers fewer than the one before, so this ends.
+    fn suspect(&mut self, unknown: &[Arc<Resource>]) {
+        let (first, second) = unknown.split_at(unknown.len() / 2);
+        for half in [second, first].into_iter().filter(|half| !half.is_empty()) {
+            self.suspects.push_front(half.iter().map(|resource| resource.name().clone()).collect());
+        }
+        for resource in unknown {
+            self.pend(resource.name(), Why::Forced);
+        }
+    }
+}
+
+fn held(resource: &Arc<Resource>, with_body: bool) -> Held {
+    Held { version: resource.version().clone(), resource: with_body.then(|| resource.clone()) }
+}
+
+fn versioned(resource: &Arc<Resource>) -> Versioned {
+    (resource.name().clone(), resource.version().clone())
+}

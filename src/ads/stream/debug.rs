@@ -1,0 +1,130 @@
+//! What people can see of a stream while it lives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::book::Book;
+use super::{Counts, Stream};
+use crate::ads::{Millis, NodeInfo, StreamId};
+use crate::snapshot::ResourceType;
+
+/// A stream, for `/debug/xds/nodes/{id}`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamDebug {
+    /// The stream.
+    pub stream: StreamId,
+    /// What the node said of itself.
+    pub node: NodeInfo,
+    /// `SotW` or `Delta`.
+    pub protocol: &'static str,
+    /// The local number of the snapshot that is served; `None` while there is none.
+    pub generation: Option<u64>,
+    /// By type.
+    pub types: BTreeMap<ResourceType, TypeDebug>,
+    /// Types that were asked for and are not served.
+    pub unserved: Vec<Arc<str>>,
+    /// Assignments that listeners and routes wait for.
+    pub awaited: Vec<Arc<str>>,
+}
+
+/// One type on a stream.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TypeDebug {
+    /// Whether everything is wanted.
+    pub wildcard: bool,
+    /// Names that were given one by one.
+    pub names: Vec<Arc<str>>,
+    /// Names that cannot be subscribed to.
+    pub not_understood: Vec<Arc<str>>,
+    /// What the client has or may have, by name.
+    pub resources: BTreeMap<Arc<str>, ResourceDebug>,
+    /// What it refused.
+    pub refused: Vec<RefusedDebug>,
+    /// The nonce of the response that waits for an answer.
+    pub in_flight: Option<String>,
+    /// When that was sent, in milliseconds since the Unix epoch.
+    pub in_flight_since: Option<Millis>,
+    /// The last NACK's text.
+    pub last_nack: Option<String>,
+    /// When it came, in milliseconds since the Unix epoch.
+    pub last_nack_at: Option<Millis>,
+    /// Messages.
+    pub counts: Counts,
+}
+
+/// One resource on a stream.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceDebug {
+    /// The version that the client accepted last.
+    pub accepted: Option<Arc<str>>,
+    /// A version that was sent and not proved yet.
+    pub offered: Option<Arc<str>>,
+    /// When it was sent last, in milliseconds since the Unix epoch; `None` where the client had it
+    /// before.
+    pub sent_at: Option<Millis>,
+}
+
+/// A version that was refused.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedDebug {
+    /// The resource.
+    pub name: Arc<str>,
+    /// The version.
+    pub version: Arc<str>,
+    /// The client's words about it.
+    pub detail: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: Millis,
+}
+
+impl Stream {
+    /// The stream as it is now. O(resources): for people.
+    pub fn debug(&self) -> StreamDebug {
+        let begun = self.books.iter().filter(|book| book.sub.begun());
+        StreamDebug {
+            stream: self.id,
+            node: self.node.clone(),
+            protocol: self.protocol.label(),
+            generation: self.snapshot.as_ref().map(|snapshot| snapshot.generation()),
+            types: begun.map(|book| (book.ty, of_type(book))).collect(),
+            unserved: self.unserved_types(),
+            awaited: self.awaited.iter().cloned().collect(),
+        }
+    }
+}
+
+fn of_type(book: &Book) -> TypeDebug {
+    let resource = |known: &super::book::Known| ResourceDebug {
+        accepted: known.accepted.as_ref().map(|held| held.version.clone()),
+        offered: known.offered.as_ref().map(|held| held.version.clone()),
+        sent_at: (known.sent_at != 0).then_some(known.sent_at),
+    };
+    let mut refused: Vec<RefusedDebug> = Vec::new();
+    for (name, versions) in &book.refused {
+        refused.extend(versions.iter().map(|r| RefusedDebug {
+            name: name.clone(),
+            version: r.version.clone(),
+            detail: r.detail.clone(),
+            at: r.at,
+        }));
+    }
+    refused.sort_by(|a, b| (&a.name, a.at).cmp(&(&b.name, b.at)));
+    TypeDebug {
+        wildcard: book.sub.is_wildcard(),
+        names: book.sub.names().iter().cloned().collect(),
+        not_understood: book.not_understood.iter().cloned().collect(),
+        resources: book.known.iter().map(|(name, known)| (name.clone(), resource(known))).collect(),
+        refused,
+        in_flight: book.in_flight.as_ref().map(|sent| sent.nonce.clone()),
+        in_flight_since: book.in_flight.as_ref().map(|sent| sent.sent_at),
+        last_nack: book.last_nack.as_ref().map(|(_, text)| text.clone()),
+        last_nack_at: book.last_nack.as_ref().map(|(at, _)| *at),
+        counts: book.counts,
+    }
+}

@@ -1,0 +1,51 @@
+//! Requests of the incremental protocol.
+
+use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+
+use super::{Report, Stream};
+use crate::ads::{Millis, Violation};
+use crate::snapshot::ResourceType;
+
+impl Stream {
+    pub(super) fn delta_request(
+        &mut self,
+        ty: ResourceType,
+        request: &DeltaDiscoveryRequest,
+        now: Millis,
+    ) -> Result<Vec<Report>, Violation> {
+        // Rule 1: a stale nonce answers nothing, but what was subscribed with it counts.
+        let answer = self.take_answer(ty, &request.response_nonce, request.error_detail.as_ref(), now);
+        let mut reports: Vec<Report> = answer.into_iter().collect();
+        let snapshot = self.snapshot.clone();
+        let book = &mut self.books[ty.index()];
+        let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
+        let mut change = book.sub.change(ty, subscribe, unsubscribe, &self.limits)?;
+        let first = change.first;
+        let initial = &request.initial_resource_versions;
+        if first {
+            // Rule 12: of what the client has, only what differs is sent.
+            change.asked.retain(|name| !initial.contains_key(&**name));
+            for (name, version) in initial {
+                book.has_initially(name, version);
+            }
+            // A client that starts waits for an answer to a wildcard, even if there is nothing; one that
+            // has something is only reconnecting.
+            if book.sub.is_wildcard() && initial.is_empty() {
+                book.owe_answer();
+            }
+        } else if change.wildcard_began {
+            book.owe_answer();
+        }
+        reports.extend(book.resubscribed(change, snapshot.as_deref()));
+        // Subscribing to ever other names without reading the answers must not cost ever more memory.
+        let exist = snapshot.as_ref().map_or(0, |snapshot| snapshot.len(ty)) + book.known.len();
+        if book.pending() > exist + 2 * self.limits.max_names {
+            let (count, limit) = (book.pending(), self.limits.max_names);
+            return Err(Violation::TooManyNames { type_url: ty.type_url().to_owned(), count, limit });
+        }
+        if first && let Some(snapshot) = snapshot {
+            reports.extend(book.proved_initially(&snapshot));
+        }
+        Ok(reports)
+    }
+}

@@ -1,0 +1,362 @@
+//! The machine of one stream: requests, snapshots and the time go in, responses and reports come out.
+//!
+//! The shell calls [`Stream::request`] for each request, [`Stream::snapshot_changed`] for each snapshot
+//! and then [`Stream::next`] until it says `None`, at the latest at [`Stream::next_deadline`].
+
+mod book;
+mod debug;
+mod delta;
+mod sotw;
+mod unserved;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+use xds_api::pb::envoy::config::core::v3::Node;
+use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+
+use self::book::{Answered, Batch, Book, Removals};
+use self::unserved::Unserved;
+use super::{Limits, Millis, NodeInfo, Protocol, StreamId, Versioned, Violation};
+use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
+
+pub use debug::{StreamDebug, TypeDebug};
+
+/// A request of either protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// State of the world.
+    Sotw(DiscoveryRequest),
+    /// Incremental.
+    Delta(DeltaDiscoveryRequest),
+}
+
+impl Request {
+    /// The node, which the first request must carry.
+    pub fn node(&self) -> Option<&Node> {
+        match self {
+            Request::Sotw(request) => request.node.as_ref(),
+            Request::Delta(request) => request.node.as_ref(),
+        }
+    }
+
+    fn type_url(&self) -> &str {
+        match self {
+            Request::Sotw(request) => &request.type_url,
+            Request::Delta(request) => &request.type_url,
+        }
+    }
+}
+
+/// A response to send. Its resources are the snapshot's own: nothing is copied or encoded here.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Decides the message's form.
+    pub protocol: Protocol,
+    /// The type; `None` for types that are not served, whose responses are empty.
+    pub ty: Option<ResourceType>,
+    /// The type's URL.
+    pub type_url: Arc<str>,
+    /// `version_info` or `system_version_info`.
+    pub version: String,
+    /// The nonce: of this stream and type only (rule 1).
+    pub nonce: String,
+    /// The resources.
+    pub resources: Vec<Arc<Resource>>,
+    /// Names that do not exist or exist no longer; empty in SotW.
+    pub removed: Vec<Arc<str>>,
+}
+
+/// What an answer proves; [`super::Event`] without the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// See [`super::Event::Acked`].
+    Acked {
+        /// The type.
+        ty: ResourceType,
+        /// What the client has.
+        resources: Vec<Versioned>,
+        /// What it has no longer.
+        removed: Vec<Arc<str>>,
+    },
+    /// See [`super::Event::Rejected`].
+    Rejected {
+        /// The type.
+        ty: ResourceType,
+        /// Those that the error names.
+        refused: Vec<Versioned>,
+        /// Of the same response, those of which nothing is known.
+        unknown: Vec<Versioned>,
+        /// The client's words.
+        detail: String,
+        /// The part of the words about each refused one.
+        details: BTreeMap<Arc<str>, String>,
+    },
+}
+
+/// Messages of a type on a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Responses sent.
+    pub responses: u64,
+    /// Acknowledged ones.
+    pub acks: u64,
+    /// Refused ones.
+    pub nacks: u64,
+}
+
+/// The machine of one stream.
+pub struct Stream {
+    id: StreamId,
+    protocol: Protocol,
+    node: NodeInfo,
+    limits: Arc<Limits>,
+    snapshot: Option<Arc<XdsSnapshot>>,
+    books: [Book; ResourceType::COUNT],
+    unserved: BTreeMap<Arc<str>, Unserved>,
+    /// Counts responses; what was sent later has a higher number.
+    seq: u64,
+    /// Assignments of clusters that are new to the client and that it does not have yet.
+    awaited: BTreeSet<Arc<str>>,
+    /// The client takes its assignments from elsewhere, so they are not waited for.
+    endpoints_elsewhere: bool,
+    /// Since when something is held back for the order's sake.
+    held_since: Option<Millis>,
+}
+
+impl Stream {
+    /// A stream of a node. Nothing is sent before there is a snapshot (rule 10).
+    pub fn new(id: StreamId, protocol: Protocol, node: NodeInfo, limits: Arc<Limits>) -> Self {
+        Self {
+            id,
+            protocol,
+            node,
+            limits,
+            snapshot: None,
+            books: ResourceType::ALL.map(|ty| Book::new(ty, protocol)),
+            unserved: BTreeMap::new(),
+            seq: 0,
+            awaited: BTreeSet::new(),
+            endpoints_elsewhere: false,
+            held_since: None,
+        }
+    }
+
+    /// The stream's id.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The protocol that it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The node that it belongs to.
+    pub fn node(&self) -> &NodeInfo {
+        &self.node
+    }
+
+    /// Takes a request; what it proves is returned. An error ends the stream.
+    pub fn request(&mut self, request: &Request, now: Millis) -> Result<Vec<Report>, Violation> {
+        self.node.hold(request.node())?;
+        let type_url = request.type_url();
+        if type_url.is_empty() {
+            return Err(Violation::NoTypeUrl);
+        }
+        let Some(ty) = ResourceType::from_type_url(type_url) else {
+            self.unserved_request(request)?;
+            return Ok(Vec::new());
+        };
+        match request {
+            Request::Sotw(request) => self.sotw_request(ty, request, now),
+            Request::Delta(request) => self.delta_request(ty, request, now),
+        }
+    }
+
+    /// Takes the view's latest snapshot; `None` changes nothing, since what is unknown is not empty.
+    pub fn snapshot_changed(&mut self, snapshot: Option<&Arc<XdsSnapshot>>) -> Vec<Report> {
+        let Some(next) = snapshot else { return Vec::new() };
+        let before = self.snapshot.replace(next.clone());
+        let mut reports = Vec::new();
+        for book in self.books.iter_mut().filter(|book| book.sub.begun()) {
+            match &before {
+                Some(before) => book.snapshot_changed(next.changed_from(before, book.ty), next),
+                None => {
+                    book.compare_all(next);
+                    reports.extend(book.proved_initially(next));
+                }
+            }
+        }
+        reports
+    }
+
+    /// The next response to send, or `None` until something happens.
+    pub fn next(&mut self, now: Millis) -> Option<Response> {
+        if let Some(response) = self.next_unserved() {
+            return Some(response);
+        }
+        let snapshot = self.snapshot.clone()?;
+        let overdue = self.held_since.is_some_and(|since| now - since >= millis(self.limits.order_timeout));
+        if overdue {
+            self.endpoints_elsewhere |= !self.book(ResourceType::Endpoint).sub.begun();
+            self.awaited.clear();
+        }
+        self.prune_awaited(&snapshot);
+        // The second round is for removals: what they wait for may have turned out to be nothing.
+        for ty in ResourceType::ALL.into_iter().chain([ResourceType::Cluster, ResourceType::Endpoint]) {
+            if !overdue && self.must_wait(ty) {
+                continue;
+            }
+            let removals = if overdue || self.may_remove(ty) { Removals::Now } else { Removals::Held };
+            let max_bytes = self.limits.max_response_bytes;
+            if let Some(batch) = self.book_mut(ty).plan(&snapshot, removals, max_bytes) {
+                return Some(self.send(ty, batch, &snapshot, now));
+            }
+        }
+        // What is due but could not be sent was held back, unless it only waits for its own ACK.
+        let held = self.books.iter().any(|book| book.in_flight.is_none() && book.has_pending());
+        self.held_since = held.then(|| self.held_since.filter(|_| !overdue).unwrap_or(now));
+        None
+    }
+
+    /// When to call [`Stream::next`] or [`Stream::overdue`] though nothing happened.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let held = self.held_since.map(|since| since + millis(self.limits.order_timeout));
+        let unanswered = self.oldest_in_flight().map(|(_, at)| at + millis(self.limits.ack_timeout));
+        held.into_iter().chain(unanswered).min()
+    }
+
+    /// The type whose response the client has left unanswered for longer than it may.
+    pub fn overdue(&self, now: Millis) -> Option<ResourceType> {
+        let (ty, at) = self.oldest_in_flight()?;
+        (now - at >= millis(self.limits.ack_timeout)).then_some(ty)
+    }
+
+    fn oldest_in_flight(&self) -> Option<(ResourceType, Millis)> {
+        let all = self.books.iter().filter_map(|book| Some((book.ty, book.in_flight.as_ref()?.sent_at)));
+        all.min_by_key(|(_, at)| *at)
+    }
+
+    fn book(&self, ty: ResourceType) -> &Book {
+        &self.books[ty.index()]
+    }
+
+    fn book_mut(&mut self, ty: ResourceType) -> &mut Book {
+        &mut self.books[ty.index()]
+    }
+
+    /// Rule 4, make: listeners and routes wait until the clusters that they may lead to are there with
+    /// their endpoints. Only clusters that are new count, so the daily change of endpoints holds
+    /// nothing back.
+    fn must_wait(&self, ty: ResourceType) -> bool {
+        let has_news = |ty| {
+            let book = self.book(ty);
+            book.in_flight.as_ref().is_some_and(|sent| sent.has_news() || book.has_pending())
+        };
+        match ty {
+            ResourceType::Cluster | ResourceType::Endpoint => false,
+            ResourceType::Listener => has_news(ResourceType::Cluster) || !self.awaited.is_empty(),
+            ResourceType::Route => self.must_wait(ResourceType::Listener) || has_news(ResourceType::Listener),
+        }
+    }
+
+    /// Rule 4, break: clusters go when no listener and no route is about to stop leading to them, and
+    /// assignments after their clusters. Listeners go at once, as a new one may need their address.
+    fn may_remove(&self, ty: ResourceType) -> bool {
+        let settled = |ty| self.book(ty).is_settled();
+        match ty {
+            ResourceType::Cluster => settled(ResourceType::Listener) && settled(ResourceType::Route),
+            ResourceType::Endpoint => self.may_remove(ResourceType::Cluster) && settled(ResourceType::Cluster),
+            ResourceType::Listener => true,
+            ResourceType::Route => settled(ResourceType::Listener),
+        }
+    }
+
+    fn prune_awaited(&mut self, snapshot: &XdsSnapshot) {
+        if self.awaited.is_empty() {
+            return;
+        }
+        let endpoints = &self.books[ResourceType::Endpoint.index()];
+        self.awaited.retain(|name| {
+            let resource = snapshot.get(ResourceType::Endpoint, name);
+            resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(name)
+        });
+    }
+
+    fn send(&mut self, ty: ResourceType, batch: Batch, snapshot: &XdsSnapshot, now: Millis) -> Response {
+        let nonce = self.next_nonce();
+        // Complete lists leave out what was refused, so they have a version of their own.
+        let version = batch.list_version.unwrap_or_else(|| snapshot.version(ty));
+        let removed = match self.protocol {
+            Protocol::Delta => batch.removed.clone(),
+            Protocol::Sotw => Vec::new(),
+        };
+        let response = Response {
+            protocol: self.protocol,
+            ty: Some(ty),
+            type_url: Arc::from(ty.type_url()),
+            version: version.to_string(),
+            nonce: nonce.clone(),
+            resources: batch.resources.clone(),
+            removed,
+        };
+        let seq = self.seq;
+        self.book_mut(ty).sent(batch, nonce, seq, now);
+        if ty == ResourceType::Cluster && !self.endpoints_elsewhere {
+            let newcomers: Vec<Arc<str>> = self.book(ty).newcomers().flat_map(assignments).collect();
+            self.awaited.extend(newcomers);
+        }
+        response
+    }
+
+    fn next_nonce(&mut self) -> String {
+        self.seq += 1;
+        format!("{:x}.{:x}", self.id.0, self.seq)
+    }
+
+    /// Follows the answer to a response: rule 5, and what no longer has to be waited for.
+    fn answered(&mut self, ty: ResourceType, answered: Option<Answered>) -> Option<Report> {
+        let answered = answered?;
+        if ty == ResourceType::Cluster {
+            let endpoints = &mut self.books[ResourceType::Endpoint.index()];
+            for name in answered.touched.iter().flat_map(assignments) {
+                endpoints.force_after(&name, answered.seq);
+            }
+            for name in answered.refused.iter().flat_map(assignments) {
+                self.awaited.remove(&name);
+            }
+        }
+        Some(answered.report)
+    }
+
+    /// Takes the answer that a request may hold: only to the response in flight (rule 1), and a NACK
+    /// only by its error, never by its version (rule 2).
+    fn take_answer(
+        &mut self,
+        ty: ResourceType,
+        nonce: &str,
+        error: Option<&xds_api::pb::google::rpc::Status>,
+        now: Millis,
+    ) -> Option<Report> {
+        let book = self.book_mut(ty);
+        book.in_flight.as_ref().filter(|sent| sent.nonce == nonce)?;
+        let answered = match error {
+            None => book.acked(),
+            Some(error) => book.nacked(&error.message, now),
+        };
+        self.answered(ty, answered)
+    }
+}
+
+/// The assignments that a cluster waits for: those that it refers to, else the one of its own name.
+fn assignments(cluster: &Arc<Resource>) -> Vec<Arc<str>> {
+    let refs = cluster.refs().iter().filter(|r| r.ty == ResourceType::Endpoint);
+    let names: Vec<Arc<str>> = refs.map(|r| r.name.clone()).collect();
+    if names.is_empty() { vec![cluster.name().clone()] } else { names }
+}
+
+fn millis(duration: std::time::Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
+}
