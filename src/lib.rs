@@ -1,7 +1,9 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
+pub mod feedback;
 pub mod model;
 pub mod reconcile;
+pub mod vip;
 
 /// Commands.
 pub mod cli {

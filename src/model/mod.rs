@@ -6,3 +6,4 @@ pub type Timestamp = i64;
 pub mod decision;
 pub mod id;
 pub mod object;
+pub mod slot;
