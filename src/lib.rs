@@ -1,5 +1,6 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
+pub mod kube;
 pub mod model;
 pub mod reconcile;
 
