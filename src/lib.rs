@@ -1,6 +1,7 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 
 pub mod kube;
+pub mod manifests;
 pub mod model;
 pub mod reconcile;
 
