@@ -1,0 +1,329 @@
+//! Kubernetes' own kinds: Service, EndpointSlice, Pod, Node.
+//!
+//! What an API server lets through is taken as it is, even where it says nothing to us; a dump of
+//! any real cluster converts without a fault.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1 as core_v1;
+use k8s_openapi::api::discovery::v1 as discovery_v1;
+
+use super::{Conversion, Converted, NameRule, created_at, id_of, labels_of, name_of, no_namespace, unusable};
+use crate::kube::field::{Faults, Invalid};
+use crate::kube::names;
+use crate::model::object::{
+    EndpointSlice, Family, KubeNode, Locality, Object, Pod, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,
+};
+
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+const WEIGHT_ANNOTATION: &str = "causeway.dev/weight";
+
+const NOT_TCP: &str = "ports that are not TCP";
+
+/// A `v1` Service. Ports that are not TCP are left out, and so are Services of type ExternalName.
+///
+/// # Errors
+/// Lists every field that an API server would refuse.
+pub fn service(service: &core_v1::Service) -> Converted {
+    let mut faults = Faults::default();
+    let id = id_of(&service.metadata, NameRule::Label, &mut faults);
+    let spec = service.spec.clone().unwrap_or_default();
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return faults.or(Conversion::nothing("Services of type ExternalName, which have no endpoints"));
+    }
+    let mut left_out = Vec::new();
+    let ports = service_ports(spec.ports.as_deref().unwrap_or_default(), &mut left_out, &mut faults);
+    let object = Object::Service(Service {
+        id,
+        labels: labels_of(&service.metadata),
+        headless: spec.cluster_ip.as_deref() == Some("None"),
+        ports,
+        created_at: created_at(&service.metadata),
+    });
+    faults.or(Conversion { left_out, ..Conversion::of(object) })
+}
+
+fn service_ports(
+    ports: &[core_v1::ServicePort],
+    left_out: &mut Vec<&'static str>,
+    faults: &mut Faults,
+) -> Vec<ServicePort> {
+    let mut taken = Vec::new();
+    let mut seen_names = BTreeSet::new();
+    let mut seen_numbers = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let field = format!("spec.ports[{i}]");
+        let name = port.name.as_deref().unwrap_or_default();
+        if name.is_empty() && ports.len() > 1 {
+            let remedy = "name each port; only a Service with a single port may leave the name out";
+            faults.add(format!("{field}.name"), "the port has no name", remedy);
+        } else if let Some(fault) = names::label_fault(name).filter(|_| !name.is_empty()) {
+            faults.add(format!("{field}.name"), format!("`{name}` {fault}"), "use at most 63 of a-z, 0-9 and `-`");
+        } else if !seen_names.insert(name) {
+            faults.add(format!("{field}.name"), format!("the name `{name}` is there twice"), "name each port once");
+        }
+        let number = port_number(i64::from(port.port), format!("{field}.port"), faults);
+        let transport = port.protocol.as_deref().unwrap_or("TCP");
+        if !seen_numbers.insert((port.port, transport)) {
+            let message = format!("port {} over {transport} is there twice", port.port);
+            faults.add(format!("{field}.port"), message, "remove one of the two ports");
+        }
+        match transport {
+            "TCP" => taken.extend(number.map(|port_number| ServicePort {
+                name: Arc::from(name),
+                port: port_number,
+                protocol: protocol(port.app_protocol.as_deref(), name),
+            })),
+            "UDP" | "SCTP" => left_out.push(NOT_TCP),
+            other => {
+                let message = format!("`{other}` is no transport protocol");
+                faults.add(format!("{field}.protocol"), message, "use `TCP`, `UDP` or `SCTP`");
+            }
+        }
+    }
+    taken
+}
+
+/// A port number, if it is one; else a fault.
+pub(super) fn port_number(number: i64, field: String, faults: &mut Faults) -> Option<u16> {
+    let valid = u16::try_from(number).ok().filter(|n| *n > 0);
+    if valid.is_none() {
+        faults.add(field, format!("{number} is no port number"), "use a number from 1 to 65535");
+    }
+    valid
+}
+
+/// How a port's traffic is read: as `appProtocol` says, else as its name begins (`http-admin`), by
+/// the convention that meshes share.
+///
+/// An `appProtocol` that is not known is carried as bytes, which suits every protocol; so are
+/// WebSockets (`kubernetes.io/ws`), whose upgrade an HTTP proxy would have to be told to allow.
+fn protocol(app_protocol: Option<&str>, port_name: &str) -> Protocol {
+    let word = match app_protocol {
+        Some(said) if !said.is_empty() => said.to_ascii_lowercase(),
+        // gRPC-Web is HTTP/1.1 to its server, though its name begins as gRPC's.
+        _ if port_name == "grpc-web" || port_name.starts_with("grpc-web-") => "grpc-web".to_owned(),
+        _ => port_name.split('-').next().unwrap_or_default().to_ascii_lowercase(),
+    };
+    match word.as_str() {
+        "http" | "grpc-web" | "kubernetes.io/http" => Protocol::Http,
+        "http2" | "h2c" | "kubernetes.io/h2c" => Protocol::H2c,
+        "grpc" | "kubernetes.io/grpc" => Protocol::Grpc,
+        _ => Protocol::Tcp,
+    }
+}
+
+/// A `discovery.k8s.io/v1` EndpointSlice. Slices of host names (FQDN) and slices of no Service are
+/// left out.
+///
+/// # Errors
+/// Lists every field that an API server would refuse.
+pub fn endpoint_slice(slice: &discovery_v1::EndpointSlice) -> Converted {
+    let mut faults = Faults::default();
+    let id = id_of(&slice.metadata, NameRule::Subdomain, &mut faults);
+    let family = match slice.address_type.as_str() {
+        "IPv4" => Family::V4,
+        "IPv6" => Family::V6,
+        "FQDN" => return faults.or(Conversion::nothing("EndpointSlices of host names (addressType FQDN)")),
+        "" => {
+            faults.add("addressType", "the slice does not say its addresses' type", "write `IPv4` or `IPv6`");
+            return faults.or(Conversion::nothing(""));
+        }
+        other => {
+            faults.add("addressType", format!("`{other}` is no type of addresses"), "use `IPv4` or `IPv6`");
+            return faults.or(Conversion::nothing(""));
+        }
+    };
+    let label = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+    let Some(service) = label.filter(|service| !service.is_empty()) else {
+        return faults.or(Conversion::nothing("EndpointSlices without the label kubernetes.io/service-name"));
+    };
+    let mut left_out = Vec::new();
+    let ports = slice_ports(slice.ports.as_deref().unwrap_or_default(), &mut left_out, &mut faults);
+    let endpoints = slice.endpoints.iter().enumerate();
+    let endpoints = endpoints.map(|(i, endpoint)| slice_endpoint(i, endpoint, family, &mut faults)).collect();
+    let object = Object::Slice(EndpointSlice { id, service: Arc::from(service.as_str()), ports, endpoints });
+    faults.or(Conversion { left_out, ..Conversion::of(object) })
+}
+
+fn slice_ports(
+    ports: &[discovery_v1::EndpointPort],
+    left_out: &mut Vec<&'static str>,
+    faults: &mut Faults,
+) -> Vec<SlicePort> {
+    let mut taken = Vec::new();
+    for (i, port) in ports.iter().enumerate() {
+        match port.protocol.as_deref().unwrap_or("TCP") {
+            "TCP" => {}
+            "UDP" | "SCTP" => {
+                left_out.push(NOT_TCP);
+                continue;
+            }
+            other => {
+                let message = format!("`{other}` is no transport protocol");
+                faults.add(format!("ports[{i}].protocol"), message, "use `TCP`, `UDP` or `SCTP`");
+                continue;
+            }
+        }
+        // No number means "not restricted", which gives no address to connect to.
+        let Some(number) = port.port else {
+            left_out.push("ports of EndpointSlices without a number");
+            continue;
+        };
+        let name = Arc::from(port.name.as_deref().unwrap_or_default());
+        let number = port_number(i64::from(number), format!("ports[{i}].port"), faults);
+        taken.extend(number.map(|port| SlicePort { name, port }));
+    }
+    taken
+}
+
+fn slice_endpoint(i: usize, endpoint: &discovery_v1::Endpoint, family: Family, faults: &mut Faults) -> SliceEndpoint {
+    if endpoint.addresses.is_empty() {
+        faults.add(format!("endpoints[{i}].addresses"), "the endpoint has no address", "list its address");
+    }
+    let mut addresses = Vec::with_capacity(endpoint.addresses.len());
+    for (j, text) in endpoint.addresses.iter().enumerate() {
+        let field = || format!("endpoints[{i}].addresses[{j}]");
+        match text.parse::<IpAddr>() {
+            Err(_) => faults.add(field(), format!("`{text}` is no IP address"), "write the pod's IP address"),
+            Ok(address) if Family::of(address) != family => {
+                let message = format!("`{text}` is not of the slice's addressType");
+                faults.add(field(), message, "put IPv4 and IPv6 addresses into slices of their own");
+            }
+            Ok(address) => match unusable(address) {
+                Some(fault) => faults.add(field(), format!("`{text}` {fault}"), "write the pod's IP address"),
+                None => addresses.push(address),
+            },
+        }
+    }
+    let conditions = endpoint.conditions.as_ref();
+    // Unset means ready, and unset serving means as ready (discovery.k8s.io/v1).
+    let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+    SliceEndpoint {
+        addresses,
+        ready,
+        serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
+        terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        node: said(endpoint.node_name.as_deref()),
+        zone: said(endpoint.zone.as_deref()),
+        pod: endpoint
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind.as_deref() == Some("Pod"))
+            .and_then(|target| said(target.name.as_deref())),
+    }
+}
+
+fn said(text: Option<&str>) -> Option<Arc<str>> {
+    text.filter(|text| !text.is_empty()).map(Arc::from)
+}
+
+/// A `v1` Pod. A weight annotation that is no weight is a warning, and the weight then is 1.
+///
+/// # Errors
+/// Lists every field that an API server would refuse.
+pub fn pod(pod: &core_v1::Pod) -> Converted {
+    let mut faults = Faults::default();
+    let meta = &pod.metadata;
+    let id = id_of(meta, NameRule::Subdomain, &mut faults);
+    let status = pod.status.as_ref();
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let listed = status.and_then(|s| s.pod_ips.as_deref()).unwrap_or_default();
+    for (i, pod_ip) in listed.iter().enumerate() {
+        address(&pod_ip.ip, format!("status.podIPs[{i}].ip"), &mut addresses, &mut faults);
+    }
+    // Dumps of old API servers have only the single field.
+    if listed.is_empty()
+        && let Some(ip) = status.and_then(|s| s.pod_ip.as_deref()).filter(|ip| !ip.is_empty())
+    {
+        address(ip, "status.podIP".to_owned(), &mut addresses, &mut faults);
+    }
+    let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let mut warnings = Vec::new();
+    let annotation = meta.annotations.as_ref().and_then(|all| all.get(WEIGHT_ANNOTATION));
+    let object = Object::Pod(Pod {
+        id,
+        uid: Arc::from(meta.uid.as_deref().unwrap_or_default()),
+        resource_version: Arc::from(meta.resource_version.as_deref().unwrap_or_default()),
+        node: pod.spec.as_ref().and_then(|spec| said(spec.node_name.as_deref())),
+        addresses,
+        phase: Arc::from(status.and_then(|s| s.phase.as_deref()).unwrap_or_default()),
+        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        labels: labels_of(meta),
+        weight: annotation.map_or(1, |text| weight(text, &mut warnings)),
+        created_at: created_at(meta),
+    });
+    faults.or(Conversion { warnings, ..Conversion::of(object) })
+}
+
+fn address(text: &str, field: String, addresses: &mut Vec<IpAddr>, faults: &mut Faults) {
+    match text.parse() {
+        Ok(address) => addresses.push(address),
+        Err(_) => faults.add(field, format!("`{text}` is no IP address"), "write the pod's IP address"),
+    }
+}
+
+fn weight(text: &str, warnings: &mut Vec<Invalid>) -> u32 {
+    let weight = text.trim().parse().ok().filter(|weight| (1..=1000).contains(weight));
+    weight.unwrap_or_else(|| {
+        warnings.push(Invalid {
+            field: format!("metadata.annotations[{WEIGHT_ANNOTATION}]"),
+            message: format!("`{text}` is no weight, so the pod's weight is 1"),
+            remedy: "use a whole number from 1 to 1000; to give a pod no traffic, make it not ready".to_owned(),
+        });
+        1
+    })
+}
+
+/// A `v1` Node, for its topology labels.
+///
+/// # Errors
+/// Lists every field that an API server would refuse.
+pub fn node(node: &core_v1::Node) -> Converted {
+    let mut faults = Faults::default();
+    let name = name_of(&node.metadata, NameRule::Subdomain, &mut faults);
+    no_namespace(&node.metadata, "Node", &mut faults);
+    let label = |keys: [&str; 2]| {
+        let labels = node.metadata.labels.as_ref();
+        // The second is the beta key, which clusters older than 1.17 and some providers still set.
+        let value = labels.and_then(|labels| keys.iter().find_map(|key| labels.get(*key)));
+        value.map_or_else(|| Arc::from(""), |value| Arc::from(value.as_str()))
+    };
+    let locality = Locality {
+        region: label(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
+        zone: label(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
+    };
+    faults.or(Conversion::of(Object::Node(KubeNode { name, locality })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ports_protocol_follows_app_protocol_then_its_name() {
+        for (app_protocol, name, wanted) in [
+            (None, "http", Protocol::Http),
+            (None, "http-admin", Protocol::Http),
+            (None, "http2-web", Protocol::H2c),
+            (None, "h2c", Protocol::H2c),
+            (None, "grpc-api", Protocol::Grpc),
+            (None, "grpc-web", Protocol::Http),
+            (None, "grpc-web-ui", Protocol::Http),
+            (None, "grpc-webhook", Protocol::Grpc),
+            (None, "https", Protocol::Tcp),
+            (None, "httpish", Protocol::Tcp),
+            (None, "", Protocol::Tcp),
+            (Some(""), "http", Protocol::Http),
+            (Some("tcp"), "http", Protocol::Tcp),
+            (Some("HTTP"), "x", Protocol::Http),
+            (Some("kubernetes.io/h2c"), "x", Protocol::H2c),
+            (Some("kubernetes.io/ws"), "http", Protocol::Tcp),
+            (Some("example.com/mine"), "http", Protocol::Tcp),
+        ] {
+            assert_eq!(protocol(app_protocol, name), wanted, "{app_protocol:?} {name}");
+        }
+    }
+}
