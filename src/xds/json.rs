@@ -52,7 +52,7 @@ pub fn json(type_url: &str, bytes: &[u8]) -> Result<Value, JsonError> {
 }
 
 /// All of xds-api's types, and the few extensions that it lacks.
-static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> = LazyLock::new(|| {
+pub(super) static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> = LazyLock::new(|| {
     let mut pool = DescriptorPool::decode(xds_api::FILE_DESCRIPTOR_SET)?;
     pool.add_file_descriptor_protos([tcp_proxy(), http_protocol_options(), previous_hosts()])?;
     Ok(pool)

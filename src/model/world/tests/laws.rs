@@ -11,11 +11,14 @@ use crate::model::object::ObjectKey;
 
 const CLUSTERS: [&str; 3] = ["east", "primary", "west"];
 
+/// A service as it is merged, its endpoints, and those in the cluster `east`.
+type ServiceAnswer = (Option<MergedService>, Vec<Endpoint>, Vec<Endpoint>);
+
 /// What a world answers to every question.
 #[derive(Debug, PartialEq)]
 struct Answers {
     clusters: BTreeMap<ClusterName, ClusterState>,
-    services: BTreeMap<NamespacedName, (Option<MergedService>, Vec<Endpoint>, Vec<Endpoint>)>,
+    services: BTreeMap<NamespacedName, ServiceAnswer>,
     accesses: BTreeMap<NamespacedName, (Arc<Access>, Vec<NamespacedName>)>,
     choosers: BTreeMap<NamespacedName, Vec<NamespacedName>>,
     pools: Vec<Arc<Pool>>,
