@@ -26,7 +26,9 @@ pub struct LbConfig {
     /// 100 to 1000: at 140, a priority gives traffic away when fewer than 1/1.4 of its endpoints
     /// are healthy.
     pub overprovisioning_percent: u32,
-    /// 0 to 100: below this share of healthy endpoints Envoy ignores health; 0 never does.
+    /// 0 to 100: below this share of healthy endpoints Envoy ignores health; 0 never does. The
+    /// default of 1 does so when there is not one healthy endpoint, because then trying one that
+    /// failed a moment ago is better than refusing.
     pub panic_threshold_percent: u32,
     /// How localities become priorities.
     pub locality_priority: LocalityPriority,
@@ -37,7 +39,7 @@ impl Default for LbConfig {
         Self {
             algorithm: LbAlgorithm::default(),
             overprovisioning_percent: 140,
-            panic_threshold_percent: 0,
+            panic_threshold_percent: 1,
             locality_priority: LocalityPriority::default(),
         }
     }

@@ -13,7 +13,6 @@ use xds_api::pb::envoy::extensions::filters::http::router::v3::Router;
 use xds_api::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use xds_api::pb::google::protobuf::Any;
 
-use super::RETRIES;
 use crate::model::object::Protocol;
 
 /// The key under which Envoy looks for a cluster's HTTP options.
@@ -22,6 +21,12 @@ const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProt
 /// An idle HTTP connection to an endpoint is closed by us after this, before most servers do so;
 /// whoever closes second may lose a request. Envoy's default is an hour.
 const UPSTREAM_IDLE_SECONDS: i64 = 60;
+
+/// How often a TCP connection is tried. Envoy's default is once, so that a pod that has just gone
+/// would cost its clients a connection. It may pick the same endpoint again, unlike for HTTP, so
+/// there are more tries than there; refused ones cost a round trip each, and the few that wait for
+/// an answer that never comes set their endpoint aside.
+const CONNECT_ATTEMPTS: u32 = 10;
 
 /// The filter that reads requests.
 pub(super) fn connection_manager(message: &HttpConnectionManager) -> Any {
@@ -47,8 +52,7 @@ pub(super) fn tcp_proxy(stat_prefix: String, cluster: &str, idle_seconds: i64) -
         stat_prefix,
         cluster_specifier: Some(tcp::tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         idle_timeout: Some(wkt::Duration { seconds: idle_seconds, nanos: 0 }),
-        // Envoy tries once by default: a pod that has just gone would cost its clients a connection.
-        max_connect_attempts: Some(wkt::UInt32Value { value: RETRIES + 1 }),
+        max_connect_attempts: Some(wkt::UInt32Value { value: CONNECT_ATTEMPTS }),
         // What ring hash and maglev hash; other algorithms pay it no heed.
         hash_policy: vec![by_client],
         ..Default::default()

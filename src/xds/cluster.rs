@@ -1,7 +1,8 @@
 //! Clusters (CDS).
 
 use xds_api::pb::envoy::config::cluster::v3::{
-    CircuitBreakers, Cluster, UpstreamConnectionOptions, circuit_breakers::Thresholds, cluster as parts,
+    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers::Thresholds,
+    cluster as parts,
 };
 use xds_api::pb::envoy::config::core::v3::TcpKeepalive;
 use xds_api::pb::envoy::r#type::v3::Percent;
@@ -47,6 +48,7 @@ pub fn cluster(spec: &ClusterSpec<'_>) -> Cluster {
         common_lb_config: Some(common_lb_config(spec.panic_threshold_percent)),
         circuit_breakers: Some(no_limits()),
         lb_subset_config: spec.protocol.is_http().then(one_cluster_subsets),
+        outlier_detection: Some(avoid_the_unreachable(spec.panic_threshold_percent)),
         typed_extension_protocol_options: any::http_protocol_options(spec.protocol).into_iter().collect(),
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
@@ -99,6 +101,31 @@ fn common_lb_config(panic_threshold_percent: u32) -> parts::CommonLbConfig {
         locality_config_specifier: Some(parts::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(
             parts::common_lb_config::LocalityWeightedLbConfig {},
         )),
+        ..Default::default()
+    }
+}
+
+/// An endpoint that cannot be connected to has no load, so least request sends it more and more,
+/// and TCP, where Envoy may pick the same one again, loses connections for as long as the endpoint
+/// is listed. Three failures in a row set it aside, for a second at first (it may just be
+/// starting), for ten when it stays so. What an endpoint answers plays no part: judging answers is
+/// up to a policy.
+///
+/// All endpoints may be set aside where Envoy then ignores health and tries them all the same;
+/// where it never does so, half of them stay.
+fn avoid_the_unreachable(panic_threshold_percent: u32) -> OutlierDetection {
+    let most = if panic_threshold_percent == 0 { 50 } else { 100 };
+    OutlierDetection {
+        split_external_local_origin_errors: true,
+        consecutive_local_origin_failure: Some(3.into()),
+        enforcing_consecutive_local_origin_failure: Some(100.into()),
+        enforcing_local_origin_success_rate: Some(0.into()),
+        enforcing_consecutive_5xx: Some(0.into()),
+        enforcing_success_rate: Some(0.into()),
+        interval: Some(seconds(1)),
+        base_ejection_time: Some(seconds(1)),
+        max_ejection_time: Some(seconds(10)),
+        max_ejection_percent: Some(most.into()),
         ..Default::default()
     }
 }

@@ -31,11 +31,6 @@ pub fn listener_name(address: SocketAddr) -> String {
     format!("vip/{address}")
 }
 
-/// How often a request or connection may be tried again on another endpoint. Four tries in all
-/// survive the loss of half of the endpoints at once in most cases, and bound what one request
-/// that kills its server can do.
-const RETRIES: u32 = 3;
-
 /// A silent TCP connection or HTTP stream is kept this long. The gateway does not know its
 /// services: database pools and streams that wait for events are silent for long, so only what is
 /// surely abandoned goes.

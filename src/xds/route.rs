@@ -9,7 +9,7 @@ use xds_api::pb::envoy::config::route::v3::{
 };
 use xds_api::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 
-use super::{RETRIES, any, seconds};
+use super::{any, seconds};
 
 /// Failures after which no endpoint can have begun to serve the request.
 const RETRY_UNSERVED: &str = "connect-failure,refused-stream,reset-before-request";
@@ -21,8 +21,15 @@ const RETRY_SAFE: &str = "connect-failure,refused-stream,reset-before-request,re
 /// Methods that ask for nothing but an answer (RFC 9110, 9.2.1), so a proxy may repeat them.
 const SAFE_METHODS: &str = "GET|HEAD|OPTIONS";
 
-/// How often Envoy picks again when it picked an endpoint that was tried already.
-const PICKS: i64 = 5;
+/// How often a request may be tried again on another endpoint. Four tries in all
+/// survive the loss of half of the endpoints at once in most cases, and bound what one request
+/// that kills its server can do.
+const RETRIES: u32 = 3;
+
+/// How often Envoy picks again when it picked an endpoint that was tried already. An endpoint that
+/// refuses is the least busy of all, so among few endpoints least request picks it most of the
+/// time: five picks, as others have it, were seen to lose requests. A pick costs next to nothing.
+const PICKS: i64 = 30;
 
 /// What a route configuration is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]

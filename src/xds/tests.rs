@@ -47,14 +47,14 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn spec(protocol: Protocol) -> ClusterSpec<'static> {
-    ClusterSpec { name: CLUSTER, protocol, algorithm: LbAlgorithm::LeastRequest, panic_threshold_percent: 0 }
+    ClusterSpec { name: CLUSTER, protocol, algorithm: LbAlgorithm::LeastRequest, panic_threshold_percent: 1 }
 }
 
 #[test]
 fn golden_clusters() {
     check!("cluster-http", cluster(&spec(Protocol::Http)));
     check!("cluster-grpc", cluster(&spec(Protocol::Grpc)));
-    let tcp = ClusterSpec { algorithm: LbAlgorithm::Maglev, panic_threshold_percent: 25, ..spec(Protocol::Tcp) };
+    let tcp = ClusterSpec { algorithm: LbAlgorithm::Maglev, panic_threshold_percent: 0, ..spec(Protocol::Tcp) };
     check!("cluster-tcp", cluster(&tcp));
     assert_eq!(cluster(&spec(Protocol::H2c)), cluster(&spec(Protocol::Grpc)));
 }
@@ -106,6 +106,7 @@ fn golden_routes() {
     let spec = RouteSpec {
         name: CLUSTER,
         hostnames: hostnames.map(str::to_owned).to_vec(),
+        cluster_hostnames: vec![("east.checkout.shop.svc.clusterset.local".to_owned(), "east".to_owned())],
         addresses: vec![address("240.11.0.1:0").ip(), address("[fd00::1]:0").ip()],
         cluster: CLUSTER,
     };

@@ -59,6 +59,7 @@ fn listener_with_routes() -> Value {
     let route = shown!(xds::route(&RouteSpec {
         name: "routes",
         hostnames: vec!["checkout.shop.svc.clusterset.local".to_owned(), "*.example.com".to_owned()],
+        cluster_hostnames: vec![("east.checkout.shop.svc.clusterset.local".to_owned(), "east".to_owned())],
         addresses: vec![address("127.0.0.1:0").ip(), address("[::1]:0").ip()],
         cluster: "with-endpoints",
     }));
