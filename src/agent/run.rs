@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use super::addresses::{Addresses, chain, failed};
-use super::http::{self, ReadError};
+use super::http::{ReadError, Reader};
 use super::local;
 use super::proto::agent_message::Body;
 use super::proto::control_message::Body as Asked;
@@ -90,11 +90,12 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
 
 /// Reads the Envoy for ever; the view is `None` until the first reading, good or not, is over.
 async fn poll(options: &Options, seen: watch::Sender<Option<View>>) {
+    let mut reader = Reader::new(options.envoy_admin.clone());
     let mut tracker = Tracker::default();
     let mut said = String::new();
     loop {
         let started = Instant::now();
-        match http::observe(&options.envoy_admin).await {
+        match reader.observe().await {
             Ok(observation) => {
                 if !said.is_empty() {
                     tracing::info!(admin = %options.envoy_admin, "Envoy answers again");
