@@ -107,7 +107,9 @@ pub fn grpc(
 
 /// The same door for a caller that has the request's extensions at hand.
 pub fn check_grpc(mode: Mode, action: Action, extensions: &tonic::Extensions) -> Result<(), tonic::Status> {
-    let tcp = extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+    // xDS connections are guarded ones, which carry their peer in an extension of their own.
+    let plain = || extensions.get::<TcpConnectInfo>().and_then(|info| info.remote_addr);
+    let tcp = crate::ads::net::peer(extensions).or_else(plain);
     let identity = match (tcp, extensions.get::<UdsConnectInfo>()) {
         (Some(peer), _) => Identity::of_tcp_peer(peer, mode),
         (None, Some(_)) => Identity::of_unix_peer(),

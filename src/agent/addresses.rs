@@ -1,5 +1,7 @@
 //! Answers the control plane's requests for addresses: `assign` decides, `state` makes it durable.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -58,6 +60,15 @@ impl Addresses {
 
     pub fn ranges(&self) -> &[IpNet] {
         self.assigner.ranges()
+    }
+
+    /// IPv6 addresses that are assigned.
+    pub fn assigned_v6(&self) -> BTreeSet<Ipv6Addr> {
+        let v6 = |address: &IpAddr| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(*v6),
+        };
+        self.assigner.leases().slots.values().filter_map(v6).collect()
     }
 
     /// A control plane is there. What an earlier connection asked is asked again.

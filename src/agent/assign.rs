@@ -169,11 +169,11 @@ impl Assigner {
         };
         // Where rules name ranges, they are what is searched: a /64 may allow only a few addresses.
         let found = ranges.find_map(|range| match rules.within.as_slice() {
-            [] => Usable::of(range).from_slot(slot, self.taken(rules)).find(free),
+            [] => Usable::of(range).candidates(slot, self.taken(rules)).find(free),
             within => within
                 .iter()
                 .filter_map(|part| overlap(range, part))
-                .find_map(|part| Usable::of(range).cut_to(&part)?.from_slot(slot, self.taken(rules)).find(free)),
+                .find_map(|part| Usable::of(range).cut_to(&part)?.candidates(slot, self.taken(rules)).find(free)),
         });
         let of_family = |address: &&IpAddr| Family::of(**address) == family;
         found.ok_or_else(|| AssignError::Exhausted {
@@ -235,7 +235,7 @@ impl Usable {
 
     /// Candidates, starting at a place that follows from the slot's name, so that a slot gets the
     /// same address again even if the state was lost. One more than may be taken is enough.
-    fn from_slot(self, slot: &str, taken: u128) -> impl Iterator<Item = IpAddr> {
+    fn candidates(self, slot: &str, taken: u128) -> impl Iterator<Item = IpAddr> {
         let hash = Sha256::digest(slot.as_bytes());
         let start = hash.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
         // All of IPv6 as one range does not fit; nobody has it, and losing one address is no loss.

@@ -20,12 +20,14 @@ use super::report::ListenerState;
 
 /// Paths that are read, in this order, on one connection. The dump comes before the listeners: one
 /// that went in between is then in the dump only, and counts as gone. The mask leaves out the
-/// configurations of good listeners, which can be megabytes.
+/// configurations of good listeners, which can be megabytes; addresses of warming listeners are only
+/// in their configuration. `/server_info` names every extension (120 KB), so it is read seldom.
+pub(super) const READY: &str = "/ready";
 pub(super) const SERVER_INFO: &str = "/server_info";
 pub(super) const STATS: &str =
     "/stats?format=json&filter=^listener_manager%5C.(listener_(stopped|create_failure)|lds%5C.update_rejected)$";
 pub(super) const DUMP: &str = "/config_dump?resource=dynamic_listeners&mask=name,active_state.last_updated,\
-warming_state.last_updated,draining_state.last_updated,error_state.failed_configuration,error_state.details";
+warming_state.listener,draining_state.last_updated,error_state.failed_configuration,error_state.details";
 pub(super) const LISTENERS: &str = "/listeners?format=json";
 
 /// The answer is not what an Envoy says.
@@ -37,10 +39,11 @@ pub(super) struct ParseError {
     source: serde_json::Error,
 }
 
-/// What the four answers say.
+/// What the answers say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Observation {
     pub server: ServerInfo,
+    pub phase: Phase,
     pub counters: Counters,
     /// By name.
     pub listeners: BTreeMap<String, Seen>,
@@ -50,7 +53,6 @@ pub(super) struct Observation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerInfo {
     pub node_id: String,
-    pub phase: Phase,
     /// Seconds since this epoch's start; it goes down only when Envoy restarts.
     pub uptime_s: u64,
 }
@@ -74,6 +76,8 @@ pub(super) struct Counters {
     pub create_failure: u64,
     /// LDS updates answered with a NACK.
     pub update_rejected: u64,
+    /// LDS updates.
+    pub update_attempt: u64,
 }
 
 /// A dynamic listener.
@@ -88,8 +92,6 @@ pub(super) struct Seen {
 #[derive(Deserialize)]
 struct ServerInfoJson {
     #[serde(default)]
-    state: String,
-    #[serde(default)]
     uptime_current_epoch: String,
     #[serde(default)]
     node: NodeJson,
@@ -103,14 +105,18 @@ struct NodeJson {
 
 pub(super) fn server_info(body: &[u8]) -> Result<ServerInfo, ParseError> {
     let info: ServerInfoJson = parse(SERVER_INFO, body)?;
-    let phase = match info.state.as_str() {
-        "LIVE" => Phase::Live,
-        "DRAINING" => Phase::Draining,
-        _ => Phase::Initializing,
-    };
     // A protobuf Duration as JSON: `4s` or `4.5s`.
     let whole = info.uptime_current_epoch.split(['.', 's']).next().unwrap_or_default();
-    Ok(ServerInfo { node_id: info.node.id, phase, uptime_s: whole.parse().unwrap_or(0) })
+    Ok(ServerInfo { node_id: info.node.id, uptime_s: whole.parse().unwrap_or(0) })
+}
+
+/// Of `/ready`, whose status is 503 for everything but `LIVE`.
+pub(super) fn phase(body: &[u8]) -> Phase {
+    match body.trim_ascii() {
+        b"LIVE" => Phase::Live,
+        b"DRAINING" => Phase::Draining,
+        _ => Phase::Initializing,
+    }
 }
 
 #[derive(Deserialize)]
@@ -137,6 +143,7 @@ pub(super) fn counters(body: &[u8]) -> Result<Counters, ParseError> {
         stopped: value("listener_manager.listener_stopped"),
         create_failure: value("listener_manager.listener_create_failure"),
         update_rejected: value("listener_manager.lds.update_rejected"),
+        update_attempt: value("listener_manager.lds.update_attempt"),
     })
 }
 

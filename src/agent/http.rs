@@ -1,7 +1,7 @@
 //! Asks an Envoy's admin interface, over TCP or a Unix socket.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -12,12 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::AdminAddress;
-use super::envoy::{self, Observation};
+use super::envoy::{self, Counters, Observation, ServerInfo};
 use super::tracker::Silence;
 
 /// A full set of answers takes milliseconds; Envoy's main thread can be busy for seconds with a
 /// large update.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How old the large and constant part of what is read may be.
+const SERVER_INFO_AGE: Duration = Duration::from_secs(5);
 
 /// With our mask a listener takes some 200 bytes, a failed one its whole configuration.
 const MAX_BODY: usize = 64 * 1024 * 1024;
@@ -54,40 +57,83 @@ impl ReadError {
     }
 }
 
-/// Reads everything once, on a connection of its own: one that is refused is how we learn at once
-/// that the Envoy is gone.
-pub(super) async fn observe(admin: &AdminAddress) -> Result<Observation, ReadError> {
-    let read = async {
-        match admin {
-            AdminAddress::Tcp(address) => {
-                read_all(TcpStream::connect(address).await.map_err(ReadError::Connect)?).await
-            }
-            AdminAddress::Unix(path) => read_all(UnixStream::connect(path).await.map_err(ReadError::Connect)?).await,
-        }
-    };
-    tokio::time::timeout(TIMEOUT, read).await.unwrap_or(Err(ReadError::Timeout))
+/// Reads one Envoy again and again.
+pub(super) struct Reader {
+    admin: AdminAddress,
+    /// What changes only with a restart, and when it was read.
+    server: Option<(ServerInfo, Instant)>,
+    counters: Counters,
 }
 
-async fn read_all(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Observation, ReadError> {
-    let shaken = http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = shaken.map_err(|source| ReadError::Http { path: "/", source })?;
-    // Ends when the sender is dropped, so nothing is left behind.
-    let connection = tokio::spawn(connection);
-    let result = async {
-        let server = envoy::server_info(&get(&mut sender, envoy::SERVER_INFO).await?)?;
-        let counters = envoy::counters(&get(&mut sender, envoy::STATS).await?)?;
-        let dump = get(&mut sender, envoy::DUMP).await?;
-        let active = envoy::active_addresses(&get(&mut sender, envoy::LISTENERS).await?)?;
-        let listeners = envoy::dynamic_listeners(&dump, &active)?;
-        Ok(Observation { server, counters, listeners })
+impl Reader {
+    pub fn new(admin: AdminAddress) -> Self {
+        Self { admin, server: None, counters: Counters::default() }
     }
-    .await;
-    drop(sender);
-    connection.abort();
-    result
+
+    /// Reads everything once, on a connection of its own: one that is refused is how we learn at
+    /// once that the Envoy is gone.
+    pub async fn observe(&mut self) -> Result<Observation, ReadError> {
+        let admin = self.admin.clone();
+        let read = async {
+            match &admin {
+                AdminAddress::Tcp(address) => {
+                    self.read(TcpStream::connect(address).await.map_err(ReadError::Connect)?).await
+                }
+                AdminAddress::Unix(path) => {
+                    self.read(UnixStream::connect(path).await.map_err(ReadError::Connect)?).await
+                }
+            }
+        };
+        let result = tokio::time::timeout(TIMEOUT, read).await.unwrap_or(Err(ReadError::Timeout));
+        if result.is_err() {
+            // What answers next may be another Envoy.
+            self.server = None;
+        }
+        result
+    }
+
+    async fn read(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Observation, ReadError> {
+        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.map_err(|source| ReadError::Http { path: "/", source })?;
+        // Ends with the sender, also when we are given up for being slow.
+        tokio::spawn(connection);
+        let phase = envoy::phase(&get(&mut sender, envoy::READY).await?.1);
+        let counters = envoy::counters(&get_ok(&mut sender, envoy::STATS).await?)?;
+        let server = self.server(&mut sender, counters).await?;
+        let dump = get_ok(&mut sender, envoy::DUMP).await?;
+        let active = envoy::active_addresses(&get_ok(&mut sender, envoy::LISTENERS).await?)?;
+        let listeners = envoy::dynamic_listeners(&dump, &active)?;
+        Ok(Observation { server, phase, counters, listeners })
+    }
+
+    /// A counter that went back shows a restart that was too quick to be seen as a refusal.
+    async fn server(&mut self, sender: &mut Sender, counters: Counters) -> Result<ServerInfo, ReadError> {
+        let restarted = counters.update_attempt < self.counters.update_attempt;
+        self.counters = counters;
+        match &self.server {
+            Some((server, read)) if !restarted && read.elapsed() < SERVER_INFO_AGE => Ok(server.clone()),
+            _ => {
+                let server = envoy::server_info(&get_ok(sender, envoy::SERVER_INFO).await?)?;
+                self.server = Some((server.clone(), Instant::now()));
+                Ok(server)
+            }
+        }
+    }
 }
 
-async fn get(sender: &mut http1::SendRequest<Empty<Bytes>>, path: &'static str) -> Result<Bytes, ReadError> {
+type Sender = http1::SendRequest<Empty<Bytes>>;
+
+async fn get_ok(sender: &mut Sender, path: &'static str) -> Result<Bytes, ReadError> {
+    match get(sender, path).await? {
+        (StatusCode::OK, body) => Ok(body),
+        (status, _) => Err(ReadError::Status { path, status }),
+    }
+}
+
+async fn get(sender: &mut Sender, path: &'static str) -> Result<(StatusCode, Bytes), ReadError> {
     let failed = |source| ReadError::Http { path, source };
     sender.ready().await.map_err(failed)?;
     let request = hyper::Request::get(path).header(hyper::header::HOST, "envoy-admin").body(Empty::new());
@@ -95,6 +141,6 @@ async fn get(sender: &mut http1::SendRequest<Empty<Bytes>>, path: &'static str) 
     let response = sender.send_request(request).await.map_err(failed)?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-    let body = body.map_err(|error| ReadError::Body { path, reason: error.to_string() })?.to_bytes();
-    if status == StatusCode::OK { Ok(body) } else { Err(ReadError::Status { path, status }) }
+    let body = body.map_err(|error| ReadError::Body { path, reason: error.to_string() })?;
+    Ok((status, body.to_bytes()))
 }

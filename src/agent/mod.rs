@@ -66,8 +66,9 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// Make the --assign ranges local addresses of this host (`ip route replace local CIDR dev lo`;
-    /// needs CAP_NET_ADMIN). The routes stay when the agent ends
+    /// Make the --assign ranges local addresses of this host (`ip route replace local CIDR dev lo`,
+    /// and for IPv6 each assigned address on lo as well; needs CAP_NET_ADMIN). They stay when the
+    /// agent ends
     #[arg(long, requires = "assign")]
     pub make_local: bool,
 
@@ -137,7 +138,7 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A range could not be made local.
+    /// A range or an address could not be made local.
     #[error("cannot make {range} local (`{command}`): {reason}")]
     MakeLocal {
         /// The range.

@@ -1,6 +1,8 @@
 //! The agent's shell: reads the Envoy, keeps the stream to the control plane, and answers it.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::Ipv6Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
@@ -12,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use super::addresses::{Addresses, chain, failed};
-use super::http::{self, ReadError};
+use super::http::{ReadError, Reader};
 use super::local;
 use super::proto::agent_message::Body;
 use super::proto::control_message::Body as Asked;
@@ -62,6 +64,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     };
     if options.make_local {
         local::make_local(&options.assign).await?;
+        for address in addresses.iter().flat_map(Addresses::assigned_v6) {
+            local::add_address(address).await?;
+        }
     }
     let (seen, views) = watch::channel(None);
     tokio::select! {
@@ -90,11 +95,12 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
 
 /// Reads the Envoy for ever; the view is `None` until the first reading, good or not, is over.
 async fn poll(options: &Options, seen: watch::Sender<Option<View>>) {
+    let mut reader = Reader::new(options.envoy_admin.clone());
     let mut tracker = Tracker::default();
     let mut said = String::new();
     loop {
         let started = Instant::now();
-        match http::observe(&options.envoy_admin).await {
+        match reader.observe().await {
             Ok(observation) => {
                 if !said.is_empty() {
                     tracing::info!(admin = %options.envoy_admin, "Envoy answers again");
@@ -203,7 +209,8 @@ async fn stream(
             }
             // What was reported to an earlier connection counts for nothing.
             views.mark_changed();
-            let mut stream = Stream { outbound, inbound, heartbeat, said: Instant::now() };
+            let make_local = options.make_local;
+            let mut stream = Stream { outbound, inbound, heartbeat, make_local, said: Instant::now() };
             let bound = options.node_id.is_none().then_some(node_id);
             match stream.talk(bound, views, addresses).await {
                 Ok(never) => match never {},
@@ -244,6 +251,7 @@ struct Stream {
     outbound: mpsc::Sender<AgentMessage>,
     inbound: Streaming<ControlMessage>,
     heartbeat: Duration,
+    make_local: bool,
     /// When we last sent something.
     said: Instant,
 }
@@ -309,7 +317,11 @@ impl Stream {
         let answers = match addresses {
             // It writes a small file and waits for the disk, a few milliseconds a batch; nothing else
             // in this process would gain by a thread of its own for that.
-            Some(addresses) => addresses.handle(batch, now()),
+            Some(addresses) => {
+                let before = addresses.assigned_v6();
+                let answers = addresses.handle(batch, now());
+                if self.make_local { localize(answers, &before, &addresses.assigned_v6()).await } else { answers }
+            }
             None => batch.into_iter().filter_map(refuse).collect(),
         };
         for answer in answers {
@@ -317,6 +329,31 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Gives assigned IPv6 addresses to the loopback interface before they are told, and takes back
+/// those that are not assigned any more.
+async fn localize(answers: Vec<Body>, before: &BTreeSet<Ipv6Addr>, after: &BTreeSet<Ipv6Addr>) -> Vec<Body> {
+    for address in before.difference(after) {
+        if let Err(error) = local::remove_address(*address).await {
+            tracing::warn!(%error, "a released address stays local");
+        }
+    }
+    let mut told = Vec::with_capacity(answers.len());
+    for answer in answers {
+        let result = match &answer {
+            Body::Assigned(assigned) => match assigned.address.parse() {
+                Ok(address) => local::add_address(address).await,
+                Err(_) => Ok(()), // IPv4: the range's route is enough.
+            },
+            _ => Ok(()),
+        };
+        told.push(match (result, answer) {
+            (Err(error), Body::Assigned(assigned)) => failed(assigned.slot, error.to_string()),
+            (_, answer) => answer,
+        });
+    }
+    told
 }
 
 fn check_identity(bound: Option<&str>, view: &View) -> Result<(), Ended> {

@@ -169,6 +169,8 @@ impl Connection {
         };
         let agent = self.session.agent();
         let seat = self.shared.take_seat(&hello.node_id, agent).await;
+        // Even if this task panics, a later agent of the node does not wait for it.
+        let _left = seat.left.clone().drop_guard();
         tracing::info!(agent = agent.0, node = hello.node_id, version = hello.version, "agent connected");
         let (control, requests) = mpsc::channel(CONTROL_BOUND);
         let node_id = hello.node_id.clone();

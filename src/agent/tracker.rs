@@ -81,9 +81,9 @@ impl Tracker {
         self.note_failures(&seen.listeners);
         self.counters = Some(seen.counters);
         self.listeners = seen.listeners;
-        let stopped = seen.counters.stopped > 0 || seen.server.phase == Phase::Draining;
+        let stopped = seen.counters.stopped > 0 || seen.phase == Phase::Draining;
         for listener in self.listeners.values_mut().filter(|l| l.state == ListenerState::Active) {
-            if seen.server.phase == Phase::Initializing {
+            if seen.phase == Phase::Initializing {
                 listener.state = ListenerState::Warming;
             } else if stopped {
                 listener.state = ListenerState::Draining;

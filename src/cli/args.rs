@@ -1,10 +1,10 @@
 //! The command line's grammar.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::agent;
 use crate::config::{Settings, parse_duration};
 
 /// A multi-cluster control plane for Envoy.
@@ -41,8 +41,7 @@ pub(super) enum Command {
     /// Print an Envoy bootstrap
     Bootstrap(Bootstrap),
     /// Run beside an Envoy and report its listeners
-    #[command(disable_help_flag = true)]
-    Agent(Agent),
+    Agent(agent::Options),
     /// Send requests to a name and show who answers
     Probe(Probe),
     /// Print the version
@@ -210,13 +209,6 @@ pub(super) struct Xds {
     pub output: Format,
     #[command(flatten)]
     pub server: Server,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Agent {
-    /// The agent's arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub rest: Vec<OsString>,
 }
 
 /// What the Envoy is.

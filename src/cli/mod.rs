@@ -14,13 +14,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config::{ConfigError, ServeConfig};
+use crate::agent;
+use crate::config::{ConfigError, LogFormat, ServeConfig};
 use crate::telemetry;
 use args::{Cli, Command};
 
@@ -29,8 +29,8 @@ use args::{Cli, Command};
 pub struct Entry {
     /// Serves until it is told to stop; called with logging set up, outside any async runtime.
     pub serve: fn(ServeConfig) -> anyhow::Result<()>,
-    /// Runs the agent with the arguments after `causeway agent`; it sets up its own logging.
-    pub agent: fn(Vec<OsString>) -> anyhow::Result<()>,
+    /// Runs the agent beside an Envoy until it is told to stop; called with logging set up.
+    pub agent: fn(agent::Options) -> anyhow::Result<()>,
 }
 
 /// The command was given something that it cannot use.
@@ -79,9 +79,10 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
             drop(out);
             serve(args, entry)
         }
-        Command::Agent(args) => {
+        Command::Agent(options) => {
             drop(out);
-            (entry.agent)(args.rest)
+            start_logging(LogFormat::default())?;
+            (entry.agent)(options)
         }
         Command::Version => Ok(writeln!(out, "causeway {}", env!("CARGO_PKG_VERSION"))?),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
@@ -101,15 +102,19 @@ fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
+fn start_logging(format: LogFormat) -> anyhow::Result<()> {
+    telemetry::init(format).map_err(|e| match e {
+        telemetry::Error::Filter { .. } => anyhow::Error::new(Usage(e.to_string())),
+        telemetry::Error::Installed(_) => anyhow::Error::new(e),
+    })
+}
+
 fn serve(args: args::Serve, entry: Entry) -> anyhow::Result<()> {
     // A variable that is not UTF-8 is told like any other value that cannot be read.
     let env = |name: &str| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned());
     let config = ServeConfig::resolve(args.settings(), &env)?;
     config.check_folders()?;
-    telemetry::init(config.log_format).map_err(|e| match e {
-        telemetry::Error::Filter { .. } => anyhow::Error::new(Usage(e.to_string())),
-        telemetry::Error::Installed(_) => anyhow::Error::new(e),
-    })?;
+    start_logging(config.log_format)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -40,10 +40,10 @@ fn a_bare_insecure_does_not_swallow_what_follows() {
 }
 
 #[test]
-fn agents_arguments_are_passed_on_whole() {
-    let cli = Cli::try_parse_from(["causeway", "agent", "--help", "--node-id", "x", "-v"]).unwrap();
-    let Command::Agent(args) = cli.command else { panic!("not agent") };
-    assert_eq!(args.rest, ["--help", "--node-id", "x", "-v"]);
+fn the_agent_is_told_beside_which_envoy_it_stands() {
+    let cli = Cli::try_parse_from(["causeway", "agent", "--envoy-admin", "127.0.0.1:9902", "--node-id", "x"]).unwrap();
+    let Command::Agent(options) = cli.command else { panic!("not agent") };
+    assert_eq!((options.envoy_admin.to_string().as_str(), options.node_id.as_deref()), ("127.0.0.1:9902", Some("x")));
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use crate::model::Timestamp;
 use crate::model::id::ClusterName;
+use crate::store::{ManifestChange, Store};
 
 /// A future that can be kept in a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -46,7 +49,7 @@ pub enum Saved {
 #[error("the last good content of manifests: {0}")]
 pub struct LastGoodError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// Keeps the last good content of files. The store implements it.
+/// Keeps the last good content of files.
 pub trait LastGood: Send + Sync + 'static {
     /// The clusters of which anything is kept.
     fn clusters(&self) -> BoxFuture<'_, Result<Vec<ClusterName>, LastGoodError>>;
@@ -94,4 +97,49 @@ impl LastGood for InMemory {
         }
         Box::pin(std::future::ready(Ok(())))
     }
+}
+
+impl LastGood for Store {
+    fn clusters(&self) -> BoxFuture<'_, Result<Vec<ClusterName>, LastGoodError>> {
+        Box::pin(async { self.manifest_clusters().await.map_err(wrap) })
+    }
+
+    fn files<'a>(&'a self, cluster: &'a ClusterName) -> BoxFuture<'a, Result<Vec<GoodFile>, LastGoodError>> {
+        Box::pin(async move {
+            let files = self.get_manifests(cluster).await.map_err(wrap)?;
+            let good = files.into_iter().map(|file| GoodFile {
+                path: file.path.into(),
+                sha256: file.sha256.into(),
+                content: file.content.into_bytes().into(),
+            });
+            Ok(good.collect())
+        })
+    }
+
+    fn save(&self, changes: Vec<Saved>) -> BoxFuture<'_, Result<(), LastGoodError>> {
+        Box::pin(async move {
+            let mut stored = Vec::with_capacity(changes.len());
+            for change in changes {
+                stored.push(match change {
+                    Saved::Delete { cluster, path } => ManifestChange::Delete { cluster, path: path.to_string() },
+                    Saved::Put { cluster, file } => ManifestChange::Put {
+                        cluster,
+                        path: file.path.to_string(),
+                        // What was read as YAML or JSON is text.
+                        content: String::from_utf8(file.content.to_vec()).map_err(wrap)?,
+                    },
+                });
+            }
+            self.apply_manifests(&stored, now()).await.map_err(wrap)
+        })
+    }
+}
+
+fn wrap(error: impl std::error::Error + Send + Sync + 'static) -> LastGoodError {
+    LastGoodError(Box::new(error))
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::try_from(since.as_millis()).unwrap_or(Timestamp::MAX)
 }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::view::{Inspect, Problem};
+use super::view::{Answer, Problem, Query};
 use crate::ads;
 use crate::feedback::AgentListener;
 use crate::model::id::{ClusterName, NodeId};
@@ -25,7 +25,7 @@ pub enum Event {
     /// From an agent's stream.
     Agent(AgentEvent),
     /// Somebody asks.
-    Inspect(Inspect),
+    Inspect(Query, oneshot::Sender<Answer>),
 }
 
 /// Something that an agent's stream told.

@@ -47,19 +47,27 @@ impl Inventory {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn take(&self) -> Waiting {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Puts changes before those that came since.
+    fn put_back(&self, pods: Vec<PodChange>) {
+        let mut waiting = self.lock();
+        let later = std::mem::replace(&mut waiting.pods, pods);
+        waiting.pods.extend(later);
+    }
+
     /// Writes until `shutdown`, and then what is left.
     pub async fn write(self, store: Store, shutdown: CancellationToken) {
         loop {
             let is_last = shutdown.is_cancelled();
-            let Waiting { pods, events } = std::mem::take(&mut *self.lock());
+            let Waiting { pods, events } = self.take();
             if !pods.is_empty()
                 && let Err(error) = store.apply_pods(pods.clone(), now()).await
             {
                 tracing::error!(%error, "pods could not be stored; trying again");
-                let mut waiting = self.lock();
-                let later = std::mem::replace(&mut waiting.pods, pods);
-                waiting.pods.extend(later);
-                drop(waiting);
+                self.put_back(pods);
                 if !is_last {
                     tokio::time::sleep(RETRY).await;
                     continue;

@@ -19,8 +19,6 @@ mod ledger;
 mod names;
 mod nodes;
 mod owner;
-#[cfg(test)]
-mod tests;
 pub mod view;
 mod views;
 

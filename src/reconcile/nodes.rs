@@ -117,9 +117,4 @@ impl Nodes {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&NodeId, &mut Node)> {
         self.by_id.iter_mut()
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.by_id.len()
-    }
 }

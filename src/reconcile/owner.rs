@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::agents::Agents;
@@ -15,7 +15,7 @@ use super::inventory::{Inventory, now};
 use super::ledger::to_stored;
 use super::names;
 use super::nodes::{self, Nodes};
-use super::view::{Inspect, Problem};
+use super::view::Problem;
 use super::views::{Desired, Turn, ViewKey, Views};
 use crate::ads;
 use crate::dns;
@@ -149,8 +149,7 @@ impl Owner {
                 Event::SourceProblems(problems) => self.source_problems = problems,
                 Event::Ads(event) => self.ads(event, &mut news, now),
                 Event::Agent(event) => self.agent(event, &mut news, now),
-                Event::Inspect(Inspect::Query(query, reply)) => asked.push((query, reply)),
-                Event::Inspect(Inspect::Forget { cluster, reply }) => self.forget(&cluster, reply, &mut news, now),
+                Event::Inspect(query, reply) => asked.push((query, reply)),
             }
         }
         if self.deadline.is_some_and(|at| at <= now) {
@@ -170,20 +169,6 @@ impl Owner {
         let mut touched = self.world.apply(changes, now);
         self.outputs.inventory.pods(std::mem::take(&mut touched.pods));
         news.world.merge(touched);
-    }
-
-    fn forget(&mut self, name: &str, reply: oneshot::Sender<Result<(), String>>, news: &mut News, now: Timestamp) {
-        let outcome = match self.world.cluster(&name.into()) {
-            None => Err(format!("there is no cluster `{name}`")),
-            Some(cluster) if !matches!(cluster.sync, Sync::Unknown { .. }) => Err(format!(
-                "cluster `{name}` is being read; take its folder away first, then forget it"
-            )),
-            Some(_) => {
-                self.changes(vec![Change::Forget { cluster: name.into() }], news, now);
-                Ok(())
-            }
-        };
-        let _ = reply.send(outcome);
     }
 
     fn ads(&mut self, event: ads::Event, news: &mut News, now: Timestamp) {

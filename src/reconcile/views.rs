@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::feedback::NodeRef;
-use crate::model::decision::{ClientView, LbDecision, LbInput, NodeRole};
+use crate::model::decision::{ClientView, LbInput, NodeRole};
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::ServicePort;
 use crate::model::world::World;
@@ -310,7 +310,7 @@ fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
         Ok(decision) => decision,
         Err(reason) => {
             tracing::error!(backend = %backend.name, reason, "the default policy's decision is refused; nothing is served");
-            LbDecision { groups: Vec::new(), ..LbDecision::default() }
+            policy::lb_default(&LbInput { endpoints: Vec::new(), config: serde_json::Value::Null, ..input })
         }
     };
     let cluster = xds::cluster(&ClusterSpec {

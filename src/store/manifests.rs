@@ -20,7 +20,74 @@ pub struct ManifestFile {
     pub updated_at: Timestamp,
 }
 
+const PUT: &str = "INSERT INTO manifest_files (cluster, path, sha256, content, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+     ON CONFLICT (cluster, path) DO UPDATE SET sha256 = excluded.sha256, content = excluded.content, \
+     updated_at = excluded.updated_at WHERE manifest_files.sha256 <> excluded.sha256";
+const DELETE: &str = "DELETE FROM manifest_files WHERE cluster = ?1 AND path = ?2";
+
+/// A change to what is kept of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestChange {
+    /// The file has this content now.
+    Put {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The file's path.
+        path: String,
+        /// Its content.
+        content: String,
+    },
+    /// The file is gone.
+    Delete {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The file's path.
+        path: String,
+    },
+}
+
 impl Store {
+    /// Applies changes in their order, all or none.
+    ///
+    /// # Errors
+    /// What SQLite says, see [`StoreError`]. Nothing has been changed then.
+    pub async fn apply_manifests(&self, changes: &[ManifestChange], now: Timestamp) -> Result<(), StoreError> {
+        let inventory = &self.inner.inventory;
+        let error = |e| inventory.error("keeping manifests", e);
+        let mut tx = inventory.begin("keeping manifests").await?;
+        for change in changes {
+            match change {
+                ManifestChange::Put { cluster, path, content } => {
+                    sqlx::query(PUT)
+                        .bind(cluster.as_str())
+                        .bind(path)
+                        .bind(sha256(content))
+                        .bind(content)
+                        .bind(now)
+                        .execute(&mut *tx)
+                        .await
+                }
+                ManifestChange::Delete { cluster, path } => {
+                    sqlx::query(DELETE).bind(cluster.as_str()).bind(path).execute(&mut *tx).await
+                }
+            }
+            .map_err(error)?;
+        }
+        tx.commit().await.map_err(error)
+    }
+
+    /// The clusters of which any file is kept.
+    ///
+    /// # Errors
+    /// What SQLite says, see [`StoreError`].
+    pub async fn manifest_clusters(&self) -> Result<Vec<ClusterName>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT cluster FROM manifest_files ORDER BY cluster")
+            .fetch_all(self.inner.inventory.pool())
+            .await
+            .map_err(|e| self.inner.inventory.error("listing the clusters of manifests", e))?;
+        Ok(names.into_iter().map(ClusterName::from).collect())
+    }
+
     /// Keeps the content as the file's last good one. The same content again keeps its time.
     ///
     /// # Errors
@@ -32,11 +99,7 @@ impl Store {
         content: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO manifest_files (cluster, path, sha256, content, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (cluster, path) DO UPDATE SET sha256 = excluded.sha256, content = excluded.content, \
-             updated_at = excluded.updated_at WHERE manifest_files.sha256 <> excluded.sha256",
-        )
+        sqlx::query(PUT)
         .bind(cluster.as_str())
         .bind(path)
         .bind(sha256(content))
@@ -87,7 +150,7 @@ impl Store {
     /// # Errors
     /// What SQLite says, see [`StoreError`].
     pub async fn delete_manifest(&self, cluster: &ClusterName, path: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM manifest_files WHERE cluster = ?1 AND path = ?2")
+        sqlx::query(DELETE)
             .bind(cluster.as_str())
             .bind(path)
             .execute(self.inner.inventory.pool())

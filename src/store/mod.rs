@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use error::StoreError;
 pub use history::NodeEvent;
 pub use ledger::{LedgerChange, LedgerRow};
-pub use manifests::ManifestFile;
+pub use manifests::{ManifestChange, ManifestFile};
 
 use database::{Database, Kind};
 use lock::DirLock;

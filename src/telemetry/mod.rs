@@ -7,8 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// What is logged when `RUST_LOG` is not set.
-pub const DEFAULT_FILTER: &str = "info";
+/// What is logged when `RUST_LOG` is not set. hickory would log each DNS query.
+pub const DEFAULT_FILTER: &str = "info,hickory_server=warn";
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! All integration tests in one binary.
 
 mod agent;
+<<<<<<< HEAD
 mod cli;
 mod e2e;
 mod golden;
@@ -8,3 +9,5 @@ mod store;
 mod support;
 mod tidy;
 mod xds;
+=======
+>>>>>>> room-g

@@ -1,0 +1,275 @@
+//! `causeway serve`: every room, started from the store outwards and stopped in reverse.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+
+use super::{debug, feedback, metrics, stop_on_signal};
+use crate::admin::{self, AdminState};
+use crate::ads::{self, service::AdsServer};
+use crate::agent::service::FeedbackServer;
+use crate::config::{ListenAddr, ServeConfig};
+use crate::manifests;
+use crate::reconcile::{self, Event, Inventory, Outputs, Owner, view};
+use crate::store::Store;
+use crate::trust::{Action, Mode};
+use crate::vip::{self, Ledger};
+use crate::{dns, reconcile::from_row};
+
+/// Events that wait for the owner. A turn takes as many at once, so that more would only wait longer.
+const EVENTS: usize = 512;
+/// How long open requests may delay the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// HTTP/2 windows: one stream carries everything, so a window of 64 KiB would stall large first responses.
+const WINDOW: u32 = 4 << 20;
+/// A peer that went without a word is noticed after about this long.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What keeps it from starting: an address that is taken, a data directory in use, a ledger that cannot be read.
+pub fn serve(config: ServeConfig) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(run(config))
+}
+
+async fn run(config: ServeConfig) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+    let store = Store::open(&config.data_dir).await.context("opening the store")?;
+    if let Some(aside) = store.set_aside() {
+        tracing::warn!(path = %aside.display(), "the inventory was corrupt and is set aside; it fills again");
+    }
+    let ledger = load_ledger(&store).await?;
+    tracing::info!(vips = ledger.len(), "the ledger is loaded");
+
+    let mut tasks = JoinSet::new();
+    let (events, events_rx) = mpsc::channel(EVENTS);
+    let (table, table_rx) = watch::channel(Arc::new(dns::Table::pending()));
+    let inventory = Inventory::default();
+    let written = CancellationToken::new();
+    let writer = tokio::spawn(inventory.clone().write(store.clone(), written.clone()));
+
+    let outputs = Outputs {
+        store: store.clone(),
+        inventory,
+        dns: table,
+        nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
+    };
+    let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
+    let owner = Owner::new(ledger, reconcile::Settings { vip: spans }, outputs);
+    let owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
+
+    if let Some(address) = config.dns_addr {
+        let (udp, tcp) = bind_dns(address).await?;
+        let until = shutdown.clone();
+        tasks.spawn(async move { dns::serve(udp, tcp, table_rx, until).await.context("DNS") });
+    }
+    let mode = if config.insecure { Mode::Insecure } else { Mode::Local };
+    let ads = AdsServer::new(spawn_ads(&events), ads::Limits::default());
+    serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
+    let source = start_manifests(&config, &store, &events).await?;
+    serve_admin(&config, &ads, source, &events, mode, &shutdown, &mut tasks).await?;
+    drop(events);
+
+    let outcome = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => ended.context("a task ended").and_then(|result| result),
+    };
+    shutdown.cancel();
+    // Streams of Envoys never end by themselves, so that waiting has a bound.
+    let _ = tokio::time::timeout(LAST_WORDS, async { while tasks.join_next().await.is_some() {} }).await;
+    tasks.abort_all();
+    let _ = owner.await;
+    written.cancel();
+    let _ = writer.await;
+    store.close().await;
+    outcome
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn load_ledger(store: &Store) -> anyhow::Result<Ledger> {
+    let rows = store.load_ledger().await.context("reading the VIP ledger")?;
+    let vips = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
+    Ledger::from_rows(vips).context("the VIP ledger contradicts itself; restore it from a backup")
+}
+
+fn spawn_ads(events: &mpsc::Sender<Event>) -> mpsc::Sender<ads::Event> {
+    let (sender, mut receiver) = mpsc::channel(EVENTS);
+    let events = events.clone();
+    tokio::spawn(async move {
+        while let Some(event) = receiver.recv().await {
+            if events.send(Event::Ads(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+async fn bind_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener)> {
+    let hint = || format!("binding --dns-addr {address} (is another DNS server there? choose another port)");
+    let tcp = TcpListener::bind(address).await.with_context(hint)?;
+    // With port 0 both have the port that TCP was given.
+    let udp = UdpSocket::bind(tcp.local_addr()?).await.with_context(hint)?;
+    tracing::info!(address = %tcp.local_addr()?, "DNS is served");
+    Ok((udp, tcp))
+}
+
+/// Serves ADS and the agents' reports on each address.
+async fn serve_xds(
+    config: &ServeConfig,
+    ads: &AdsServer,
+    events: &mpsc::Sender<Event>,
+    mode: Mode,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let (told, told_rx) = mpsc::channel(EVENTS);
+    tokio::spawn(feedback::pass_on(told_rx, events.clone()));
+    let agents = FeedbackServer::new(told).into_service();
+    for address in &config.xds_addrs {
+        let router = Server::builder()
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .add_service(InterceptedService::new(ads.clone(), admin::guard::grpc(mode, Action::Discover)))
+            .add_service(InterceptedService::new(agents.clone(), admin::guard::grpc(mode, Action::Report)));
+        let until = shutdown.clone().cancelled_owned();
+        match address {
+            ListenAddr::Tcp(address) => {
+                let listener = TcpListener::bind(address).await.with_context(|| format!("binding --xds-addr {address}"))?;
+                tracing::info!(address = %listener.local_addr()?, "xDS is served");
+                tasks.spawn(async move {
+                    router.serve_with_incoming_shutdown(ads::net::incoming(listener), until).await.context("xDS")
+                });
+            }
+            ListenAddr::Unix(path) => {
+                let listener = bind_unix(path)?;
+                tracing::info!(path = %path.display(), "xDS is served");
+                tasks.spawn(async move {
+                    let incoming = UnixListenerStream::new(listener);
+                    router.serve_with_incoming_shutdown(incoming, until).await.context("xDS")
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Binds a Unix socket; one that an earlier run left behind, at which nobody listens, is taken away first.
+fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
+    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path).with_context(|| format!("removing the old socket {}", path.display()))?;
+    }
+    UnixListener::bind(path).with_context(|| format!("binding --xds-addr unix:{}", path.display()))
+}
+
+async fn start_manifests(
+    config: &ServeConfig,
+    store: &Store,
+    events: &mpsc::Sender<Event>,
+) -> anyhow::Result<manifests::Source> {
+    let (changes, mut changes_rx) = mpsc::channel(64);
+    let settings = manifests::Settings::new(&config.manifests);
+    let source = manifests::start(settings, Arc::new(store.clone()), changes).await.context("reading --manifests")?;
+    for cluster in &source.expected {
+        events.send(Event::Expect(cluster.clone())).await.context("the owner ended")?;
+    }
+    let to_owner = events.clone();
+    tokio::spawn(async move {
+        while let Some(batch) = changes_rx.recv().await {
+            if to_owner.send(Event::Changes(batch)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut report, to_owner) = (source.report.clone(), events.clone());
+    tokio::spawn(async move {
+        loop {
+            let problems = report.borrow_and_update().problems.iter().map(to_view).collect();
+            if to_owner.send(Event::SourceProblems(problems)).await.is_err() || report.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(source)
+}
+
+fn to_view(problem: &manifests::Problem) -> view::Problem {
+    let manifests::Problem { cluster, file, line, object, field, message, remedy } = problem.clone();
+    view::Problem { cluster, file, line, object, field, message, remedy }
+}
+
+async fn serve_admin(
+    config: &ServeConfig,
+    ads: &AdsServer,
+    source: manifests::Source,
+    events: &mpsc::Sender<Event>,
+    mode: Mode,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let registry = admin::metrics::Registry::new();
+    let counters = ads.metrics();
+    registry.register(Arc::new(move || metrics::families(&counters)));
+    let (inspect, inspect_rx) = mpsc::channel(EVENTS);
+    tokio::spawn(answer(inspect_rx, source, events.clone(), shutdown.clone()));
+    let state =
+        AdminState { inspect, xds: Arc::new(debug::Streams(ads.registry())), metrics: Arc::new(registry), mode };
+    let address = config.admin_addr;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("binding --admin-addr {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "the admin interface is served");
+    let until = shutdown.clone().cancelled_owned();
+    tasks.spawn(async move { admin::serve(listener, state, until).await.context("the admin interface") });
+    Ok(())
+}
+
+/// Questions go to the owner; forgetting a cluster to the source that knows it.
+async fn answer(
+    mut asked: mpsc::Receiver<view::Inspect>,
+    source: manifests::Source,
+    events: mpsc::Sender<Event>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let inspect = tokio::select! {
+            () = shutdown.cancelled() => break,
+            inspect = asked.recv() => inspect,
+        };
+        match inspect {
+            None => break,
+            Some(view::Inspect::Query(query, reply)) => {
+                if events.send(Event::Inspect(query, reply)).await.is_err() {
+                    break;
+                }
+            }
+            Some(view::Inspect::Forget { cluster, reply }) => {
+                let outcome = match source.forget(&cluster.as_str().into()).await {
+                    manifests::Forgotten::Done => Ok(()),
+                    manifests::Forgotten::StillThere => {
+                        Err(format!("the folder of cluster `{cluster}` can be read; take it away first, then forget it"))
+                    }
+                    manifests::Forgotten::NotKnown => Err(format!("there is no cluster `{cluster}`")),
+                };
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+    source.stop().await;
+}
