@@ -400,7 +400,9 @@ impl Node {
                 touched.listeners.insert(name.clone());
             }
         } else {
-            *seen = Seen { accepted: Some(Accepted { version, seq }), probed: seen.probed, ..Seen::default() };
+            let bound = seen.accepted.as_ref().filter(|_| seen.refuted.is_none());
+            let bound_seq = bound.map_or(seq, |accepted| accepted.bound_seq);
+            *seen = Seen { accepted: Some(Accepted { version, bound_seq }), probed: seen.probed, ..Seen::default() };
             touched.listeners.insert(name.clone());
         }
         let sound = seen.rejection.is_none() && seen.refuted.is_none();

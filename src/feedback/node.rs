@@ -87,7 +87,8 @@ pub(super) struct Seen {
 #[derive(Clone, Debug)]
 pub(super) struct Accepted {
     pub(super) version: Arc<str>,
-    pub(super) seq: u64,
+    /// When it was bound, counted in reports: older than the version where an update was accepted.
+    pub(super) bound_seq: u64,
 }
 
 impl Seen {
@@ -243,6 +244,8 @@ impl<'a> NodeRef<'a> {
             return Evidence::None;
         };
         let contradicted = told.min(Evidence::Offered);
+        let bound_since =
+            |seq: u64| seen().flatten().any(|s| s.accepted.as_ref().is_some_and(|accepted| accepted.bound_seq > seq));
         let evidence = match self.agent.and_then(|agent| agent.report.as_ref()) {
             None => told,
             Some(report) if report.state(listener) == Some(AgentListenerState::Failed) => contradicted,
@@ -250,14 +253,18 @@ impl<'a> NodeRef<'a> {
                 None => told,
                 Some(report) if !report.envoy_up => contradicted,
                 Some(report) => match report.state(listener) {
-                    // With two streams the agent speaks for one of the two Envoys only.
-                    Some(AgentListenerState::Active) if told >= Evidence::Acked || self.streams() == 1 => {
+                    // What the agent saw before this binding was another one.
+                    Some(AgentListenerState::Active) if bound_since(report.seq) => told,
+                    // With two streams the agent speaks for one of the two Envoys only, and of what
+                    // was removed it has not heard yet.
+                    Some(AgentListenerState::Active) if told >= Evidence::Acked => Evidence::Active,
+                    Some(AgentListenerState::Active) if self.streams() == 1 && seen().all(|s| s.is_none()) => {
                         Evidence::Active
                     }
                     Some(AgentListenerState::Active | AgentListenerState::Warming) => told,
                     Some(AgentListenerState::Draining | AgentListenerState::Failed) => contradicted,
                     // What was acknowledged after the report cannot be in it.
-                    None if seen().flatten().any(|s| s.accepted.as_ref().is_some_and(|a| a.seq > report.seq)) => told,
+                    None if bound_since(report.seq) => told,
                     None => contradicted,
                 },
             },

@@ -77,7 +77,8 @@ impl<'a> Planning<'a> {
         let after_grace = |from: Timestamp| from.saturating_add(grace_ms);
         // Before a restart there may have been nodes that have not come back yet.
         let started_at = self.inputs.feedback.started_at();
-        let mut until = if row.allocated_at <= started_at { after_grace(started_at) } else { now };
+        let from_before = row.allocated_at <= started_at;
+        let mut until = if from_before { after_grace(started_at) } else { now };
         let prefix = listener_prefix(row.address);
         let ports: Vec<_> = row.ports.iter().map(|port| listener_name(row.address, port.port.port)).collect();
         for node in self.inputs.feedback.nodes() {
@@ -88,6 +89,13 @@ impl<'a> Planning<'a> {
                     Holding::Unsure { since } => until = until.max(after_grace(since)),
                     Holding::Unheard | Holding::Removed => {}
                 }
+            }
+            if let Some(connected_at) = node.connected_at()
+                && from_before
+                && node.facts().view.role == NodeRole::Gateway
+            {
+                // It may have come with listeners of which only the earlier process knew.
+                until = until.max(after_grace(connected_at));
             }
             // What was sent and not answered yet may be bound by now.
             let unheard = || ports.iter().any(|name| node.holding(name) == Holding::Unheard);
