@@ -27,6 +27,8 @@ pub mod registry;
 pub mod service;
 pub mod stream;
 pub mod subscription;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,8 @@
 mod edit;
 mod log;
 mod resource;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
