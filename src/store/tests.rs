@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::PodChange;
+use crate::model::world::PodChange;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::{KubeNode, Locality, Pod};
 

@@ -64,12 +64,8 @@ impl Envoy {
     fn post(&self, path: &str) {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(self.admin).unwrap();
-<<<<<<< HEAD
-        write!(stream, "POST {path} HTTP/1.1\r\nhost: envoy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
-=======
         write!(stream, "POST {path} HTTP/1.1\r\nhost: envoy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             .unwrap();
->>>>>>> room-g
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -173,12 +169,8 @@ impl Agent {
             options: Options,
         }
         let (url, admin) = (format!("http://{}", control_plane.address), envoy.to_string());
-<<<<<<< HEAD
-        let flags = ["agent", "--control-plane", &url, "--envoy-admin", &admin].into_iter().chain(flags.iter().copied());
-=======
         let flags =
             ["agent", "--control-plane", &url, "--envoy-admin", &admin].into_iter().chain(flags.iter().copied());
->>>>>>> room-g
         let options = <Cli as clap::Parser>::parse_from(flags).options;
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(agent::run(options, shutdown.clone()));
@@ -210,11 +202,7 @@ async fn agent_reports_what_a_real_envoy_does() {
     let (good, blocked) = (free_address(), TcpListener::bind("127.0.0.1:0").unwrap());
     let bad = blocked.local_addr().unwrap();
     let mut control_plane = ControlPlane::start().await;
-<<<<<<< HEAD
-    let mut envoy = Envoy::start("gw-1", &[good, bad]);
-=======
     let mut envoy = Envoy::start("gw-1", &[good]);
->>>>>>> room-g
     let agent = Agent::start(&control_plane, envoy.admin, &[]);
 
     let (node, _control) = control_plane.connected().await;
@@ -269,12 +257,7 @@ async fn agent_keeps_addresses_over_restarts_and_the_second_agent_of_a_node_wins
     let mut control_plane = ControlPlane::start().await;
     // No Envoy is there: with its name given the agent reports that, and assigns.
     let nowhere = free_address();
-<<<<<<< HEAD
-    let flags =
-        ["--node-id", "gw-3", "--assign", "240.11.0.0/29", "--state-dir", state.path().to_str().unwrap()];
-=======
     let flags = ["--node-id", "gw-3", "--assign", "240.11.0.0/29", "--state-dir", state.path().to_str().unwrap()];
->>>>>>> room-g
     let assigned = |event| match event {
         Event::Assigned { slot, address, .. } => Some((slot, address)),
         Event::AssignFailed { reason, .. } => panic!("{reason}"),

@@ -1,7 +1,6 @@
 //! All integration tests in one binary.
 
 mod agent;
-<<<<<<< HEAD
 mod cli;
 mod e2e;
 mod golden;
@@ -9,5 +8,3 @@ mod store;
 mod support;
 mod tidy;
 mod xds;
-=======
->>>>>>> room-g
