@@ -23,41 +23,41 @@ pub mod telemetry;
 pub mod trust;
 
 // The truth, without I/O and clock.
-/// Ids, objects, the merge of clusters, decisions. Pure.
-pub mod model;
 /// Who runs what, by what the data plane told. Pure.
 pub mod feedback;
-/// Pools, the ledger, and the plan for every VIP. Pure.
-pub mod vip;
+/// Ids, objects, the merge of clusters, decisions. Pure.
+pub mod model;
 /// Where traffic goes and which address is taken: the default policies and the envelope around them.
 pub mod policy;
+/// Pools, the ledger, and the plan for every VIP. Pure.
+pub mod vip;
 /// Decisions become Envoy's messages. Pure.
 pub mod xds;
 
 // The xDS library: knows nothing of Kubernetes, VIPs or policies.
-/// Immutable sets of encoded resources. Pure.
-pub mod snapshot;
 /// Streams of Envoys, state of the world and delta.
 pub mod ads;
+/// Immutable sets of encoded resources. Pure.
+pub mod snapshot;
 
 // The edges.
-/// SQLite: the VIP ledger, pods, history, last good manifests.
-pub mod store;
+/// Authoritative answers for published VIPs.
+pub mod dns;
 /// The kinds, and Kubernetes objects become the model's. The only importer of k8s-openapi.
 pub mod kube;
 /// Folders of manifests as live clusters.
 pub mod manifests;
-/// Authoritative answers for published VIPs.
-pub mod dns;
+/// SQLite: the VIP ledger, pods, history, last good manifests.
+pub mod store;
 
 // The whole.
-/// The owner of the truth.
-pub mod reconcile;
 /// HTTP: API, health, metrics, xDS debug.
 pub mod admin;
 /// Both ends of the agents' reports: the server, and the agent beside an Envoy.
 pub mod agent;
-/// Commands.
-pub mod cli;
 /// Wiring and shutdown.
 pub mod app;
+/// Commands.
+pub mod cli;
+/// The owner of the truth.
+pub mod reconcile;

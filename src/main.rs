@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use causeway::cli::Entry;
 use causeway::app;
+use causeway::cli::Entry;
 
 fn main() -> ExitCode {
     causeway::cli::main(Entry { serve: app::serve, agent: app::run_agent })

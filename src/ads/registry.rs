@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::stream::{Stream, StreamDebug};
 use super::{Millis, StreamId};
+use crate::snapshot::XdsSnapshot;
 
 /// A stream shared between its task and those who look at it. The lock is held for one step of the
 /// machine or one description of it, never across an await.
@@ -85,6 +86,12 @@ impl Registry {
         // The map's own lock is given back before the stream's is taken.
         let stream = self.streams.get(&id)?.stream.clone();
         Some(lock(&stream).debug())
+    }
+
+    /// The snapshot that a stream is served, with the bodies of all that it may have.
+    pub fn snapshot(&self, id: StreamId) -> Option<Arc<XdsSnapshot>> {
+        let stream = self.streams.get(&id)?.stream.clone();
+        lock(&stream).snapshot().cloned()
     }
 
     /// All streams of a node in detail, in the order in which they began. An Envoy has one; more are

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::admin::XdsDebug;
 use crate::ads::Registry;
+use crate::ads::stream::StreamDebug;
+use crate::snapshot::ResourceType;
+use crate::xds;
 
 /// Shows the streams of the registry.
 pub struct Streams(pub Registry);
@@ -18,7 +21,26 @@ impl XdsDebug for Streams {
         if streams.is_empty() {
             return None;
         }
-        let streams: Vec<Value> = streams.iter().filter_map(|stream| serde_json::to_value(stream).ok()).collect();
+        let streams: Vec<Value> = streams.iter().map(|stream| self.with_bodies(stream)).collect();
         Some(json!({"node": id, "streams": streams}))
+    }
+}
+
+impl Streams {
+    /// The stream's state, and beside each resource what is served of it now: its version and its content.
+    fn with_bodies(&self, stream: &StreamDebug) -> Value {
+        let Ok(mut value) = serde_json::to_value(stream) else { return Value::Null };
+        let Some(snapshot) = self.0.snapshot(stream.stream) else { return value };
+        for ty in ResourceType::ALL {
+            let Some(resources) = value["types"][format!("{ty:?}")]["resources"].as_object_mut() else { continue };
+            for (name, row) in resources {
+                if let Some(resource) = snapshot.get(ty, name) {
+                    row["current"] = json!(resource.version());
+                    row["content"] = xds::json(ty.type_url(), resource.body())
+                        .unwrap_or_else(|error| json!({"error": error.to_string()}));
+                }
+            }
+        }
+        value
     }
 }

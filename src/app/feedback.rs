@@ -30,7 +30,8 @@ fn translate(event: Told) -> Option<AgentEvent> {
             tracing::info!(node = node_id, version, "an agent connected");
             let (orders, given) = mpsc::channel(ORDERS);
             tokio::spawn(give_orders(given, control));
-            let ranges = ranges.iter().map(|net| AddressRange { first: net.network(), last: net.broadcast() }).collect();
+            let ranges =
+                ranges.iter().map(|net| AddressRange { first: net.network(), last: net.broadcast() }).collect();
             AgentEvent::Connected { stream: agent.0, node: node_id.into(), ranges, orders }
         }
         Told::Listeners { agent, node_id, envoy_up, listeners } => AgentEvent::Listeners {

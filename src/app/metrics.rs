@@ -11,9 +11,9 @@ use crate::snapshot::ResourceType;
 pub fn families(metrics: &Arc<Metrics>) -> Vec<Family> {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
     let by_type = |name: &str, help: &str, kind: Kind, of: fn(&crate::ads::metrics::TypeMetrics) -> &AtomicU64| {
-        ResourceType::ALL
-            .into_iter()
-            .fold(Family::new(name, help, kind), |family, ty| family.with([("type", ty.label())], read(of(metrics.of(ty)))))
+        ResourceType::ALL.into_iter().fold(Family::new(name, help, kind), |family, ty| {
+            family.with([("type", ty.label())], read(of(metrics.of(ty))))
+        })
     };
     let total = |name: &str, help: &str, counter: &AtomicU64| {
         Family::new(name, help, Kind::Counter).with::<0>([], read(counter))

@@ -153,7 +153,8 @@ async fn serve_xds(
         let until = shutdown.clone().cancelled_owned();
         match address {
             ListenAddr::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.with_context(|| format!("binding --xds-addr {address}"))?;
+                let listener =
+                    TcpListener::bind(address).await.with_context(|| format!("binding --xds-addr {address}"))?;
                 tracing::info!(address = %listener.local_addr()?, "xDS is served");
                 tasks.spawn(async move {
                     router.serve_with_incoming_shutdown(ads::net::incoming(listener), until).await.context("xDS")
@@ -262,9 +263,9 @@ async fn answer(
             Some(view::Inspect::Forget { cluster, reply }) => {
                 let outcome = match source.forget(&cluster.as_str().into()).await {
                     manifests::Forgotten::Done => Ok(()),
-                    manifests::Forgotten::StillThere => {
-                        Err(format!("the folder of cluster `{cluster}` can be read; take it away first, then forget it"))
-                    }
+                    manifests::Forgotten::StillThere => Err(format!(
+                        "the folder of cluster `{cluster}` can be read; take it away first, then forget it"
+                    )),
                     manifests::Forgotten::NotKnown => Err(format!("there is no cluster `{cluster}`")),
                 };
                 let _ = reply.send(outcome);

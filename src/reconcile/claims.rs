@@ -65,7 +65,10 @@ pub fn no_service(access: &Access) -> Shortfall {
     let (message, remedy) = match &access.service {
         ServiceChoice::Name(name) => (
             format!("no cluster has the Service {}/{name}", access.id.namespace),
-            format!("create the Service {name} in the namespace {} of a cluster, or correct spec.service.name", access.id.namespace),
+            format!(
+                "create the Service {name} in the namespace {} of a cluster, or correct spec.service.name",
+                access.id.namespace
+            ),
         ),
         ServiceChoice::Selector(_) => (
             format!("no Service in the namespace {} matches spec.service.selector", access.id.namespace),

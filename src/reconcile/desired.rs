@@ -29,7 +29,8 @@ pub fn desired(world: &World, plan: &Plan) -> Desired {
         let audience =
             audiences.entry(Arc::as_ptr(&offer.audience)).or_insert_with(|| AudienceKey::of(&offer.audience)).clone();
         desired.audiences.entry(audience.clone()).or_insert_with(|| offer.audience.clone());
-        let backend = desired.backends.entry(backend_name(offer)).or_insert_with_key(|name| new_backend(world, name, offer));
+        let backend =
+            desired.backends.entry(backend_name(offer)).or_insert_with_key(|name| new_backend(world, name, offer));
         backend.addresses.insert(offer.address);
         backend.hostnames.extend(offer.hostnames.iter().cloned());
         let address = SocketAddr::new(offer.address, offer.port.port);

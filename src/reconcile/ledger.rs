@@ -26,11 +26,8 @@ struct Listening {
 /// The row of a VIP.
 fn to_row(vip: &Vip) -> Result<LedgerRow, serde_json::Error> {
     let Vip { slot, .. } = vip;
-    let listening = Listening {
-        ports: vip.ports.clone(),
-        hostnames: vip.hostnames.clone(),
-        gateways: vip.gateways.clone(),
-    };
+    let listening =
+        Listening { ports: vip.ports.clone(), hostnames: vip.hostnames.clone(), gateways: vip.gateways.clone() };
     Ok(LedgerRow {
         address: vip.address,
         slot: slot.to_string(),

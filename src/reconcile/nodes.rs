@@ -30,7 +30,9 @@ pub fn identify(info: &ads::NodeInfo, protocol: ads::Protocol) -> Result<NodeFac
     let role = match text("role") {
         Some("gateway") => NodeRole::Gateway,
         Some("sidecar") => NodeRole::Sidecar,
-        Some(other) => return Err(format!("node {}: metadata `role` is `{other}`, not gateway or sidecar; {HINT}", info.id)),
+        Some(other) => {
+            return Err(format!("node {}: metadata `role` is `{other}`, not gateway or sidecar; {HINT}", info.id));
+        }
         None => return Err(format!("node {}: metadata has no `role`; {HINT}", info.id)),
     };
     let labels = info

@@ -183,7 +183,12 @@ impl Owner {
                     }
                 };
                 let snapshots = self.nodes.connect(stream.0, &facts.id);
-                self.history(&facts.id, "Connected", format!("{} from {peer}, {}", protocol.label(), facts.version), now);
+                self.history(
+                    &facts.id,
+                    "Connected",
+                    format!("{} from {peer}, {}", protocol.label(), facts.version),
+                    now,
+                );
                 if reply.send(Ok(snapshots)).is_err() {
                     self.nodes.disconnect(stream.0);
                     return;
@@ -301,7 +306,8 @@ impl Owner {
             has_planned = self.make_plan(now).await;
         }
         let mut desired_changed = false;
-        if has_planned || desired::is_outdated(&self.world, &self.desired, news.world.services.iter())
+        if has_planned
+            || desired::is_outdated(&self.world, &self.desired, news.world.services.iter())
             || !news.world.accesses.is_empty()
         {
             let desired = desired::desired(&self.world, &self.plan);

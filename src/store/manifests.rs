@@ -100,15 +100,15 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query(PUT)
-        .bind(cluster.as_str())
-        .bind(path)
-        .bind(sha256(content))
-        .bind(content)
-        .bind(now)
-        .execute(self.inner.inventory.pool())
-        .await
-        .map(|_| ())
-        .map_err(|e| self.inner.inventory.error("keeping a manifest", e))
+            .bind(cluster.as_str())
+            .bind(path)
+            .bind(sha256(content))
+            .bind(content)
+            .bind(now)
+            .execute(self.inner.inventory.pool())
+            .await
+            .map(|_| ())
+            .map_err(|e| self.inner.inventory.error("keeping a manifest", e))
     }
 
     /// The cluster's files, by path. One whose content is not what its hash says is left out, with

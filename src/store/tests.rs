@@ -12,9 +12,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::world::PodChange;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::{KubeNode, Locality, Pod};
+use crate::model::world::PodChange;
 
 fn row(address: &str, slot: &str) -> LedgerRow {
     LedgerRow {

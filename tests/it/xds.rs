@@ -25,7 +25,8 @@ fn cluster(protocol: Protocol, algorithm: LbAlgorithm) -> Value {
 
 /// A cluster whose assignment stands in the file, so that Envoy reads that too.
 fn cluster_with_endpoints() -> Value {
-    let endpoint = |text: &str, draining| LbEndpoint { address: address(text), cluster: "east".into(), weight: 3, draining };
+    let endpoint =
+        |text: &str, draining| LbEndpoint { address: address(text), cluster: "east".into(), weight: 3, draining };
     let group = |priority, endpoints| LbGroup {
         priority,
         locality: Locality { region: "eu".into(), zone: "a".into() },

@@ -413,6 +413,7 @@ impl Book {
             known.sent_at = now;
         }
         self.counts.responses += 1;
+        self.counts.resources += batch.resources.len() as u64;
         self.last_nonce.clone_from(&nonce);
         self.in_flight = Some(InFlight { nonce, sent_at: now, seq, batch, unproved });
     }

@@ -100,6 +100,8 @@ pub enum Report {
 pub struct Counts {
     /// Responses sent.
     pub responses: u64,
+    /// Resources in them.
+    pub resources: u64,
     /// Acknowledged ones.
     pub acks: u64,
     /// Refused ones.
@@ -141,6 +143,11 @@ impl Stream {
             endpoints_elsewhere: false,
             held_since: None,
         }
+    }
+
+    /// The snapshot that is served.
+    pub fn snapshot(&self) -> Option<&Arc<XdsSnapshot>> {
+        self.snapshot.as_ref()
     }
 
     /// The stream's id.

@@ -118,7 +118,11 @@ impl World {
                 let version = has.get(current.name()).map(|r| r.version());
                 let expected = (!is_bad(current)).then(|| current.version());
                 // Of what it refused the client may have an earlier version.
-                assert!(is_bad(current) || version == expected, "{ty} {}: {version:?}, not {expected:?}", current.name());
+                assert!(
+                    is_bad(current) || version == expected,
+                    "{ty} {}: {version:?}, not {expected:?}",
+                    current.name()
+                );
             }
             for (name, resource) in &has {
                 assert!(wanted(name), "{ty} {name} is not wanted");

@@ -170,7 +170,8 @@ fn rule_03_a_refused_change_leaves_what_was_accepted_before() {
 fn rule_03_a_nack_that_names_nobody_is_narrowed_down() {
     for protocol in BOTH {
         let many: Vec<String> = (0..64).map(|n| format!("l{n:02}")).collect();
-        let resources: Vec<_> = many.iter().map(|n| (Listener, n.as_str(), if n == "l41" { "bad" } else { "1" })).collect();
+        let resources: Vec<_> =
+            many.iter().map(|n| (Listener, n.as_str(), if n == "l41" { "bad" } else { "1" })).collect();
         let mut client = Client::on(protocol, &snapshot(&resources));
         client.wording = Wording::Nameless;
         client.subscribe(Listener, &["*"]);
@@ -405,7 +406,8 @@ fn rule_12_a_delta_client_that_reconnects_is_sent_what_differs() {
     client.reconnect(builder.latest());
     let (versions, mut late) = (client.has(Listener), Client::new(Protocol::Delta));
     let mut request = delta(Listener);
-    request.initial_resource_versions = versions.iter().map(|(n, r)| (n.to_string(), r.version().to_string())).collect();
+    request.initial_resource_versions =
+        versions.iter().map(|(n, r)| (n.to_string(), r.version().to_string())).collect();
     late.request(Request::Delta(request)).expect("taken");
     assert!(late.take_reports().is_empty());
     late.publish(builder.latest());
@@ -515,7 +517,8 @@ fn rule_17_orphans_are_answered_as_removed() {
 #[test]
 fn rule_18_subscriptions_are_bounded() {
     let limits = Limits { max_names: 10, max_name_bytes: 20, ..Limits::default() };
-    let ask = |names: Vec<String>| Request::Delta(DeltaDiscoveryRequest { resource_names_subscribe: names, ..delta(Route) });
+    let ask =
+        |names: Vec<String>| Request::Delta(DeltaDiscoveryRequest { resource_names_subscribe: names, ..delta(Route) });
     let mut client = Client::with_limits(Protocol::Delta, limits.clone());
     let refused = client.request(ask((0..11).map(|n| n.to_string()).collect()));
     assert!(matches!(refused, Err(Violation::TooManyNames { count: 11, limit: 10, .. })), "{refused:?}");

@@ -122,7 +122,7 @@ fn sent_resources(node: &serde_json::Value) -> String {
     let mut parts = Vec::new();
     for stream in node["streams"].as_array().into_iter().flatten() {
         if let Some(types) = stream["types"].as_object() {
-            parts.extend(types.iter().map(|(name, of)| format!("{name}={}", of["resourcesSent"])));
+            parts.extend(types.iter().map(|(name, of)| format!("{name}={}", of["counts"]["resources"])));
         }
     }
     parts.join(" ")

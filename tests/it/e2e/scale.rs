@@ -49,7 +49,7 @@ fn resident_mib(pid: u32) -> f64 {
 fn sent(plane: &ControlPlane, node: &str, ty: &str) -> u64 {
     let node = plane.get(&format!("/debug/xds/nodes/{node}"));
     let streams = node["streams"].as_array().cloned().unwrap_or_default();
-    streams.iter().filter_map(|s| s["types"][ty]["resourcesSent"].as_u64()).sum()
+    streams.iter().filter_map(|s| s["types"][ty]["counts"]["resources"].as_u64()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]

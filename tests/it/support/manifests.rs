@@ -53,10 +53,6 @@ impl Clusters {
         std::fs::rename(&temporary, dir.join(file)).expect("the file can be put in place");
     }
 
-    pub fn remove(&self, cluster: &str, file: &str) {
-        std::fs::remove_file(self.root.join(cluster).join(file)).expect("the file was there");
-    }
-
     pub fn cluster_info(&self, cluster: &str, role: &str, zone: &str) {
         self.write(
             cluster,

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -22,7 +21,6 @@ struct Pod {
 
 /// What a pod remembers.
 pub struct Asked {
-    count: AtomicU64,
     last: Mutex<Option<Instant>>,
 }
 
@@ -31,10 +29,9 @@ impl Pods {
     pub async fn start(&self, name: &str, address: IpAddr, port: u16) {
         let listener =
             tokio::net::TcpListener::bind(SocketAddr::new(address, port)).await.expect("the pod's address is free");
-        let asked = Arc::new(Asked { count: AtomicU64::new(0), last: Mutex::new(None) });
+        let asked = Arc::new(Asked { last: Mutex::new(None) });
         let (body, memory) = (format!("{name}\n"), asked.clone());
         let router = Router::new().fallback(move || {
-            memory.count.fetch_add(1, Ordering::Relaxed);
             *memory.last.lock().expect("not poisoned") = Some(Instant::now());
             let body = body.clone();
             async move { body }
@@ -43,11 +40,6 @@ impl Pods {
             axum::serve(listener, router).await.expect("the pod serves");
         });
         self.running.lock().expect("not poisoned").insert(name.to_owned(), Pod { asked, server });
-    }
-
-    /// How many requests the pod has answered.
-    pub fn count(&self, name: &str) -> u64 {
-        self.running.lock().expect("not poisoned").get(name).map_or(0, |pod| pod.asked.count.load(Ordering::Relaxed))
     }
 
     /// When the pod was last asked.
