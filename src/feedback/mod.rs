@@ -90,7 +90,7 @@ impl Feedback {
                 self.rejected(&node, stream, listeners, unknown, &detail, now)
             }
             Report::NodeGone { node, stream } => self.node_gone(&node, stream, now),
-            Report::AgentConnected { node, stream, ranges } => self.agent_connected(node, stream, ranges),
+            Report::AgentConnected { node, stream, ranges } => self.agent_connected(node, stream, ranges, now),
             Report::AgentListeners { node, stream, listeners, envoy_up } => {
                 self.agent_listeners(&node, stream, listeners, envoy_up, now)
             }
@@ -144,7 +144,11 @@ impl Feedback {
                 session.listeners.retain(|name, seen| seen.accepted.is_some() || keep(name));
             }
             let Node { sessions, retries, .. } = node;
-            retries.retain(|name, _| keep(name) || sessions.iter().any(|s| s.listeners.contains_key(name)));
+            for (name, retry) in retries {
+                if !keep(name) && !sessions.iter().any(|s| s.listeners.contains_key(name)) {
+                    retry.set_aside();
+                }
+            }
         }
     }
 
@@ -182,6 +186,7 @@ impl Feedback {
         node.end_session(stream);
         if node.sessions.is_empty() {
             node.since = now;
+            node.retries.retain(|_, retry| !retry.is_set_aside());
         }
         for retry in node.retries.values_mut() {
             retry.reconnected();
@@ -226,8 +231,8 @@ impl Feedback {
             }
             *seen = Seen { removed: true, ..Seen::default() };
             node.held_before.remove(&name);
-            if !node.sessions.iter().any(|s| s.listeners.get(&name).is_some_and(|seen| !seen.removed)) {
-                node.retries.remove(&name);
+            if let Some(retry) = node.retries.get_mut(&name) {
+                retry.set_aside();
             }
         }
         touched
@@ -268,9 +273,13 @@ impl Feedback {
         touched
     }
 
-    fn agent_connected(&mut self, id: NodeId, stream: u64, ranges: Vec<AddressRange>) -> Touched {
+    fn agent_connected(&mut self, id: NodeId, stream: u64, ranges: Vec<AddressRange>, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
         touched.node(&id);
+        // What its predecessor found of addresses holds no more.
+        for retry in self.nodes.get_mut(&id).into_iter().flat_map(|node| node.retries.values_mut()) {
+            retry.agent_gone(now);
+        }
         let (assigned, failed) = (BTreeMap::new(), BTreeMap::new());
         self.agents.insert(id, Agent { stream, ranges, report: None, assigned, failed });
         touched
@@ -421,14 +430,12 @@ impl Node {
                 let Some(accepted) = &seen.accepted else { continue };
                 let told = report.listeners.get(name);
                 match told.map(|l| l.state) {
-                    Some(AgentListenerState::Active) => {
-                        if seen.refuted.take().is_some() {
-                            touched.listeners.insert(name.clone());
-                            if seen.rejection.is_none()
-                                && let Some(retry) = retries.get_mut(name)
-                            {
-                                retry.succeeded();
-                            }
+                    Some(AgentListenerState::Active) if seen.refuted.take().is_some() => {
+                        touched.listeners.insert(name.clone());
+                        if seen.rejection.is_none()
+                            && let Some(retry) = retries.get_mut(name)
+                        {
+                            retry.succeeded();
                         }
                     }
                     Some(AgentListenerState::Failed) | None if seen.refuted.is_none() => {

@@ -23,6 +23,8 @@ pub(super) struct Retry {
     failed_at: Option<Timestamp>,
     /// The agent found after the last failure that the address cannot be bound.
     unbindable: bool,
+    /// The listener is not offered any more.
+    set_aside: bool,
 }
 
 impl Retry {
@@ -31,12 +33,24 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
         self.failed_at = Some(now);
         self.unbindable = false;
+        self.set_aside = false;
         self.due = Some(now.saturating_add(pause_ms(self.failures)));
     }
 
     /// The listener is accepted.
     pub(super) fn succeeded(&mut self) {
         *self = Self { attempt: self.attempt, ..Self::default() };
+    }
+
+    /// The listener is not offered any more. Should it be again on the same stream, then not in a
+    /// form that was refused there: so the number is remembered until the stream ends.
+    pub(super) fn set_aside(&mut self) {
+        let attempt = self.attempt.saturating_add(u32::from(self.failed_at.is_some()));
+        *self = Self { attempt, set_aside: true, ..Self::default() };
+    }
+
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.set_aside
     }
 
     /// The agent tried to bind the address. It says so with each report, also where the refusal had

@@ -243,7 +243,12 @@ fn without_an_agent_attempts_follow_doubling_pauses() {
     fold.gone(1, now);
     assert!(fold.0.tick(now + 5_000).is_empty(), "a node that is gone is offered nothing");
     fold.connect(2, Protocol::Delta, now);
+    fold.nack(2, &[(L, "still worse")], &[], now);
     fold.ack(2, &[], &[L]);
+    assert_eq!(fold.0.next_deadline(), None);
+    assert_eq!(fold.node().attempt(L), 9, "what this stream refused is never sent on it again");
+    fold.gone(2, now);
+    fold.connect(3, Protocol::Delta, now);
     assert_eq!(fold.node().attempt(L), 0);
 }
 

@@ -117,15 +117,15 @@ pub enum LedgerError {
         /// The address.
         address: IpAddr,
         /// Whose it is.
-        held_for: Slot,
+        held_for: Box<Slot>,
         /// Who else is said to have it.
-        wanted_for: Slot,
+        wanted_for: Box<Slot>,
     },
     /// Two addresses for one slot.
     #[error("{slot} holds {held}, so it cannot hold {wanted} too")]
     SlotHeld {
         /// The slot.
-        slot: Slot,
+        slot: Box<Slot>,
         /// Its address.
         held: IpAddr,
         /// Another.
@@ -143,9 +143,9 @@ pub enum LedgerError {
         /// The address.
         address: IpAddr,
         /// Whose it is.
-        held_for: Slot,
+        held_for: Box<Slot>,
         /// Who it would go to.
-        wanted_for: Slot,
+        wanted_for: Box<Slot>,
     },
 }
 
@@ -226,11 +226,11 @@ impl Ledger {
 
     fn insert(&mut self, row: Vip) -> Result<(), LedgerError> {
         if let Some(held) = self.rows.get(&row.address) {
-            let (address, held_for) = (row.address, held.slot.clone());
-            return Err(LedgerError::AddressHeld { address, held_for, wanted_for: row.slot });
+            let (address, held_for) = (row.address, Box::new(held.slot.clone()));
+            return Err(LedgerError::AddressHeld { address, held_for, wanted_for: Box::new(row.slot) });
         }
         if let Some(&held) = self.slots.get(&row.slot) {
-            return Err(LedgerError::SlotHeld { slot: row.slot, held, wanted: row.address });
+            return Err(LedgerError::SlotHeld { slot: Box::new(row.slot), held, wanted: row.address });
         }
         self.slots.insert(row.slot.clone(), row.address);
         self.rows.insert(row.address, row);
@@ -248,7 +248,7 @@ impl Ledger {
                 let address = row.address;
                 let known = self.rows.get_mut(&address).ok_or(LedgerError::Missing { address })?;
                 if known.slot != row.slot {
-                    let (held_for, wanted_for) = (known.slot.clone(), row.slot.clone());
+                    let (held_for, wanted_for) = (Box::new(known.slot.clone()), Box::new(row.slot.clone()));
                     return Err(LedgerError::Moved { address, held_for, wanted_for });
                 }
                 Ok(LedgerChange::Update(std::mem::replace(known, row.clone())))

@@ -1,6 +1,5 @@
 //! What is proved: offers, published names and the state of each VIP.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -279,8 +278,7 @@ impl<'a> Planning<'a> {
 }
 
 impl<'r> Subject<'r> {
-    fn new(row: &'r Cow<'_, Vip>, claim: Option<&Claim>) -> Self {
-        let row: &Vip = row;
+    fn new(row: &'r Vip, claim: Option<&Claim>) -> Self {
         let rule = claim.map_or(PublishRule { ttl_seconds: row.ttl_seconds, ..PublishRule::default() }, |claim| {
             claim.publish.clone()
         });

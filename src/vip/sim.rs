@@ -442,6 +442,9 @@ impl Sim {
             );
         }
         assert_eq!(problems, &[]);
+        for status in &self.plan.statuses {
+            assert_eq!(status.bound, status.expected, "{status:#?}");
+        }
         assert_eq!(self.ledger.len(), self.plan.published.len(), "unclaimed VIPs are released");
         assert_eq!(self.plan.ledger_changes, &[], "a settled plan changes nothing");
     }
