@@ -68,7 +68,8 @@ impl<'a> Reader<'a> {
             Some(b'"') => Value::Text(self.string()?),
             Some(b'-' | b'0'..=b'9' | b'a'..=b'z') => self.word()?,
             _ => {
-                return self.unexpected("a value", "write a text in double quotes, a number, `true`, `false` or `null`");
+                return self
+                    .unexpected("a value", "write a text in double quotes, a number, `true`, `false` or `null`");
             }
         };
         Ok(Node { line, value })
