@@ -191,10 +191,18 @@ impl<'de> Deserializer<'de> for &'de Node<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, TypeError> {
-        visitor.visit_newtype_struct(self).map_err(|error: TypeError| error.quoting(self))
+        visitor.visit_newtype_struct(self).map_err(|error: TypeError| match (name, self.text()) {
+            // Kubernetes' times; the error of whoever reads them speaks of its parser.
+            ("Time" | "MicroTime", Some(text)) => TypeError::new(
+                format!("`{text}` is no time"),
+                "write it as `2026-01-31T12:00:00Z`, or remove the field",
+            )
+            .at(self.line),
+            _ => error.quoting(self),
+        })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -20,6 +20,10 @@ use crate::model::object::Change;
 /// How soon a file is read again that changed while it was read, or just before.
 const AGAIN: Duration = Duration::from_millis(60);
 
+/// How long the first look waits for files that keep changing while they are read, before the
+/// cluster is told as synced without them.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// Files that are being written, by path.
 pub(super) struct Held<'a>(pub &'a HashMap<PathBuf, Instant>);
 
@@ -63,6 +67,8 @@ pub(super) struct Folder {
     /// `None` until the first look.
     state: Option<FolderState>,
     missing: Option<Instant>,
+    /// When the folder was first read since it was not synced.
+    first_look: Option<Instant>,
 }
 
 /// A file that was read.
@@ -86,6 +92,7 @@ impl Folder {
             directories: HashSet::new(),
             state: None,
             missing: None,
+            first_look: None,
         }
     }
 
@@ -126,8 +133,9 @@ impl Folder {
             Ok(listing) => {
                 self.missing = None;
                 self.identity = Some(listing.identity);
-                self.read(listing, held, confirm_gone, now, &mut look);
-                if self.state != Some(FolderState::Synced) {
+                let whole = self.read(listing, held, confirm_gone, now, &mut look);
+                let patient = now < *self.first_look.get_or_insert(now) + FIRST_LOOK;
+                if self.state != Some(FolderState::Synced) && (whole || !patient) {
                     self.state = Some(FolderState::Synced);
                     look.changes.push(Change::Synced { cluster: self.cluster.clone() });
                 }
@@ -167,11 +175,19 @@ impl Folder {
             self.state = Some(state);
             look.changes.push(Change::Unknown { cluster: self.cluster.clone(), reason });
         }
-        // Whatever comes back is another folder until its stamps prove otherwise.
-        self.identity = None;
+        self.first_look = None;
     }
 
-    fn read(&mut self, listing: Listing, held: &Held<'_>, confirm_gone: Duration, now: Instant, look: &mut Look) {
+    /// Reads what changed. False if a file could not be read yet, because it is being changed.
+    fn read(
+        &mut self,
+        listing: Listing,
+        held: &Held<'_>,
+        confirm_gone: Duration,
+        now: Instant,
+        look: &mut Look,
+    ) -> bool {
+        let mut whole = true;
         let mut updates = self.vanished(&listing, confirm_gone, now, look);
         let jobs: Vec<(&Arc<str>, &Found)> = listing
             .files
@@ -189,7 +205,9 @@ impl Folder {
             match reading {
                 Reading::Same(stamp) => seen.stamp = Some(stamp),
                 Reading::Moving | Reading::Gone => {
+                    updates.extend(stored.remove(path).as_ref().and_then(stored_update));
                     look.again_at(now + AGAIN);
+                    whole = false;
                     continue;
                 }
                 Reading::Unreadable(reason) => {
@@ -217,6 +235,7 @@ impl Folder {
         }
         look.changes.extend(self.files.apply(updates));
         self.keep(contents, &listing, look);
+        whole
     }
 
     /// Files that are gone for long enough.

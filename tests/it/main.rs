@@ -1,9 +1,11 @@
 //! All integration tests in one binary.
 
 mod agent;
+mod bad_input;
 mod cli;
 mod e2e;
 mod golden;
+mod manifests;
 mod store;
 mod support;
 mod tidy;

@@ -149,12 +149,12 @@ fn selector(spec: Option<&SelectorSpec>, field: &str, faults: &mut Faults) -> Se
 fn exactly_one(field: &str, choices: &[(&str, bool)], faults: &mut Faults) -> bool {
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     let made: Vec<&str> = choices.iter().filter(|(_, made)| *made).map(|(name, _)| *name).collect();
-    let message = match made.len() {
+    let (message, verb) = match made.len() {
         1 => return true,
-        0 => format!("none of {} is there", one_of(&names)),
-        _ => format!("`{}` exclude each other", made.join("` and `")),
+        0 => (format!("none of {} is there", one_of(&names)), "write"),
+        _ => (format!("`{}` exclude each other", made.join("` and `")), "keep"),
     };
-    faults.add(field, message, format!("keep exactly one of {}", one_of(&names)));
+    faults.add(field, message, format!("{verb} exactly one of {}", one_of(&names)));
     false
 }
 

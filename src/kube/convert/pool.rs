@@ -214,7 +214,8 @@ mod tests {
             ("fe80::/64", "link-local"),
             ("ff02::1", "multicast"),
             ("::ffff:10.0.0.1", "IPv4 address in IPv6"),
-            ("2000::-ffff::", "link-local"),
+            ("2000::-ffff::", "multicast"),
+            ("fd00::-fec0::", "link-local"),
         ] {
             let (message, remedy) = parse_range(text).unwrap_err();
             assert!(message.contains(wanted), "{text}: {message}");
