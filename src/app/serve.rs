@@ -202,14 +202,31 @@ async fn start_manifests(
     });
     let (mut report, to_owner) = (source.report.clone(), events.clone());
     tokio::spawn(async move {
+        let mut known = Vec::new();
         loop {
-            let problems = report.borrow_and_update().problems.iter().map(to_view).collect();
+            let problems = report.borrow_and_update().problems.clone();
+            log_news(&known, &problems);
+            known.clone_from(&problems);
+            let problems = problems.iter().map(to_view).collect();
             if to_owner.send(Event::SourceProblems(problems)).await.is_err() || report.changed().await.is_err() {
                 return;
             }
         }
     });
     Ok(source)
+}
+
+/// Logs what is wrong since the last report, and what is not any more.
+fn log_news(before: &[manifests::Problem], now: &[manifests::Problem]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        let manifests::Problem { cluster, file, line, object, field, message, remedy } = problem;
+        let file = file.as_deref().unwrap_or_default();
+        tracing::warn!(cluster, file, line, object, field, remedy, "{message}");
+    }
+    for problem in before.iter().filter(|problem| !now.contains(problem)) {
+        let file = problem.file.as_deref().unwrap_or_default();
+        tracing::info!(file, line = problem.line, object = problem.object, "no longer a problem: {}", problem.message);
+    }
 }
 
 fn to_view(problem: &manifests::Problem) -> view::Problem {
