@@ -63,8 +63,7 @@ fn rule_04_clusters_go_after_what_led_to_them() {
     client.publish(builder.latest());
     client.subscribe(Endpoint, &["b"]);
     client.settle();
-    let expected =
-        ["cluster: b", "endpoint: b", "listener: b -a", "route: a", "cluster: -a", "endpoint: -a"];
+    let expected = ["cluster: b", "endpoint: b", "listener: b -a", "route: a", "cluster: -a", "endpoint: -a"];
     assert_eq!(client.take_log(), expected);
 }
 

@@ -170,7 +170,8 @@ fn rule_03_a_refused_change_leaves_what_was_accepted_before() {
 fn rule_03_a_nack_that_names_nobody_is_narrowed_down() {
     for protocol in BOTH {
         let many: Vec<String> = (0..64).map(|n| format!("l{n:02}")).collect();
-        let resources: Vec<_> = many.iter().map(|n| (Listener, n.as_str(), if n == "l41" { "bad" } else { "1" })).collect();
+        let resources: Vec<_> =
+            many.iter().map(|n| (Listener, n.as_str(), if n == "l41" { "bad" } else { "1" })).collect();
         let mut client = Client::on(protocol, &snapshot(&resources));
         client.wording = Wording::Nameless;
         client.subscribe(Listener, &["*"]);
@@ -206,6 +207,27 @@ fn rule_05_a_changed_cluster_is_followed_by_its_unchanged_endpoints() {
         client.settle();
         let clusters = if protocol == Protocol::Sotw { "cluster: a b" } else { "cluster: a" };
         assert_eq!(client.take_log(), [clusters, "endpoint: a"], "{protocol:?}");
+    }
+}
+
+/// Envoy acknowledges clusters only when they are warm, so their endpoints cannot wait for that.
+#[test]
+fn rule_05_the_endpoints_do_not_wait_for_the_ack_of_their_clusters() {
+    for protocol in BOTH {
+        let mut builder = SnapshotBuilder::new();
+        builder.update(|edit| _ = edit.set(res(Cluster, "a", "1")).set(res(Endpoint, "a", "1")));
+        let mut client = Client::on(protocol, builder.latest());
+        client.subscribe(Cluster, &["*"]);
+        client.subscribe(Endpoint, &["a"]);
+        client.settle();
+        client.take_log();
+        builder.update(|edit| _ = edit.set(res(Cluster, "a", "2")).set(res(Endpoint, "a", "2")));
+        client.publish(builder.latest());
+        let sent = client.flush();
+        assert_eq!(sent.iter().map(line).collect::<Vec<_>>(), ["cluster: a", "endpoint: a"], "{protocol:?}");
+        client.answer(&sent[1]);
+        client.answer(&sent[0]);
+        assert!(client.flush().is_empty(), "and once is enough");
     }
 }
 
@@ -405,7 +427,8 @@ fn rule_12_a_delta_client_that_reconnects_is_sent_what_differs() {
     client.reconnect(builder.latest());
     let (versions, mut late) = (client.has(Listener), Client::new(Protocol::Delta));
     let mut request = delta(Listener);
-    request.initial_resource_versions = versions.iter().map(|(n, r)| (n.to_string(), r.version().to_string())).collect();
+    request.initial_resource_versions =
+        versions.iter().map(|(n, r)| (n.to_string(), r.version().to_string())).collect();
     late.request(Request::Delta(request)).expect("taken");
     assert!(late.take_reports().is_empty());
     late.publish(builder.latest());
@@ -515,7 +538,8 @@ fn rule_17_orphans_are_answered_as_removed() {
 #[test]
 fn rule_18_subscriptions_are_bounded() {
     let limits = Limits { max_names: 10, max_name_bytes: 20, ..Limits::default() };
-    let ask = |names: Vec<String>| Request::Delta(DeltaDiscoveryRequest { resource_names_subscribe: names, ..delta(Route) });
+    let ask =
+        |names: Vec<String>| Request::Delta(DeltaDiscoveryRequest { resource_names_subscribe: names, ..delta(Route) });
     let mut client = Client::with_limits(Protocol::Delta, limits.clone());
     let refused = client.request(ask((0..11).map(|n| n.to_string()).collect()));
     assert!(matches!(refused, Err(Violation::TooManyNames { count: 11, limit: 10, .. })), "{refused:?}");
@@ -538,12 +562,12 @@ fn rule_18_subscriptions_are_bounded() {
 fn rule_18_a_client_that_does_not_answer_is_noticed() {
     let limits = Limits { ack_timeout: std::time::Duration::from_secs(5), ..Limits::default() };
     let mut client = Client::with_limits(Protocol::Delta, limits);
-    client.publish(&snapshot(&[(Cluster, "a", "1")]));
-    client.subscribe(Cluster, &["*"]);
+    client.publish(&snapshot(&[(Listener, "a", "1")]));
+    client.subscribe(Listener, &["*"]);
     client.flush();
     assert_eq!(client.stream.next_deadline(), Some(client.now + 5_000));
     assert_eq!(client.stream.overdue(client.now + 4_999), None);
-    assert_eq!(client.stream.overdue(client.now + 5_000), Some(Cluster));
+    assert_eq!(client.stream.overdue(client.now + 5_000), Some(Listener));
 }
 
 #[test]
