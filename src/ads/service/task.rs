@@ -89,7 +89,7 @@ impl From<Violation> for End {
 
 /// What woke the task.
 enum Wake {
-    Request(Result<Option<Request>, Status>),
+    Request(Result<Option<Box<Request>>, Status>),
     Room,
     Snapshot,
     OwnerGone,
@@ -239,7 +239,7 @@ impl Task {
                 }
                 _ => Wake::Hung,
             },
-            request = self.requests.message() => Wake::Request(request),
+            request = self.requests.message() => Wake::Request(request.map(|request| request.map(Box::new))),
             changed = snapshots.changed() => if changed.is_ok() { Wake::Snapshot } else { Wake::OwnerGone },
             () = self.out.frames.closed() => Wake::Hung,
             () = sleep_until(deadline.into()) => Wake::Time,

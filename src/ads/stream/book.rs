@@ -304,9 +304,7 @@ impl Book {
                 return Some(batch);
             }
             // A group of suspects may have vanished meanwhile; the next one is due then.
-            if scope.is_none() {
-                return None;
-            }
+            scope?;
         }
     }
 

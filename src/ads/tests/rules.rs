@@ -258,6 +258,28 @@ fn rule_05_after_a_reconnection_only_the_endpoints_of_touched_clusters_follow() 
     assert_eq!(client.take_log(), ["cluster: a b", "endpoint: a b"]);
 }
 
+/// An Envoy whose clusters are warming asks for endpoints first, and for clusters when they are warm.
+#[test]
+fn rule_05_a_client_that_reconnects_while_clusters_are_warming_gets_their_endpoints() {
+    let mut builder = SnapshotBuilder::new();
+    builder.update(|edit| _ = edit.set(res(Cluster, "a", "1")).set(res(Endpoint, "a", "1")));
+    let version = res(Endpoint, "a", "1").version().to_string();
+    let mut first = delta(Endpoint);
+    first.resource_names_subscribe = names(&["a"]);
+    first.initial_resource_versions = HashMap::from([("a".to_owned(), version)]);
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    client.request(Request::Delta(first.clone())).expect("taken");
+    assert_eq!(client.flush().iter().map(line).collect::<Vec<_>>(), ["endpoint: a"]);
+
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    let mut clusters = delta(Cluster);
+    let version = res(Cluster, "a", "1").version().to_string();
+    clusters.initial_resource_versions = HashMap::from([("a".to_owned(), version)]);
+    client.request(Request::Delta(clusters)).expect("taken");
+    client.request(Request::Delta(first)).expect("taken");
+    assert!(client.flush().is_empty(), "one whose clusters are warm has all it needs");
+}
+
 #[test]
 fn rule_06_names_that_the_snapshot_lacks_do_not_withhold_an_answer() {
     for protocol in BOTH {
