@@ -1,5 +1,7 @@
 //! All integration tests in one binary.
 
+mod ads;
+mod ads_envoy;
 mod agent;
 mod bad_input;
 mod cli;
