@@ -115,8 +115,19 @@ struct View {
 }
 
 struct Built {
+    /// What it was decided from, besides endpoints.
+    from: Backend,
     cluster: Arc<Resource>,
     assignment: Arc<Resource>,
+}
+
+impl Built {
+    /// Whether the backend would be decided from the same. Host names and addresses do not matter here.
+    fn is_of(&self, backend: &Backend) -> bool {
+        self.from.port == backend.port
+            && self.from.clusters == backend.clusters
+            && self.from.lb_config == backend.lb_config
+    }
 }
 
 /// All views.
@@ -244,9 +255,14 @@ impl Views {
     }
 
     fn build(&mut self, backend: &Backend, client: &ClientView, world: &World) -> (Arc<Resource>, Arc<Resource>) {
-        let built =
-            self.built.entry((backend.name.clone(), client.clone())).or_insert_with(|| decide(backend, client, world));
-        (built.cluster.clone(), built.assignment.clone())
+        let key = (backend.name.clone(), client.clone());
+        if let Some(built) = self.built.get(&key).filter(|built| built.is_of(backend)) {
+            return (built.cluster.clone(), built.assignment.clone());
+        }
+        let built = decide(backend, client, world);
+        let resources = (built.cluster.clone(), built.assignment.clone());
+        self.built.insert(key, built);
+        resources
     }
 
     fn listener(&mut self, name: &Arc<str>, wanted: &Wanted, backend: &Backend, attempt: u32) -> Arc<Resource> {
@@ -322,6 +338,7 @@ fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
     let refs = [Reference::new(ResourceType::Endpoint, backend.name.clone())];
     let assignment = xds::assignment(&backend.name, &decision);
     Built {
+        from: backend.clone(),
         cluster: Arc::new(Resource::new(ResourceType::Cluster, backend.name.clone(), &cluster).with_refs(refs)),
         assignment: Arc::new(Resource::new(ResourceType::Endpoint, backend.name.clone(), &assignment)),
     }
