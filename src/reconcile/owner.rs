@@ -1,6 +1,6 @@
 //! The owner's state and its turns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,10 +280,10 @@ impl Owner {
     }
 
     fn fold(&mut self, report: Report, news: &mut News, now: Timestamp) {
-        if !self.feedback.fold(report, now).is_empty() {
-            // A refusal may have led to an attempt, which is a view of its own.
-            (news.vips, news.nodes) = (true, true);
-        }
+        let touched = self.feedback.fold(report, now);
+        news.vips |= !touched.is_empty();
+        // What a node says of its listeners changes what is proved, but not what it is served: attempts begin in a tick.
+        news.nodes |= !touched.nodes.is_empty();
     }
 
     fn history(&self, node: &NodeId, event: &str, detail: String, at: Timestamp) {
@@ -446,22 +446,27 @@ impl Owner {
         let dirty: BTreeSet<Arc<str>> =
             touched.services.iter().filter_map(|service| of_service.get(service)).flatten().cloned().collect();
         let turn = Turn { world: &self.world, desired: &self.desired, desired_changed, dirty: &dirty };
-        let changed = if desired_changed || !dirty.is_empty() { self.views.update(&turn) } else { Vec::new() };
+        let changed = if desired_changed || !dirty.is_empty() { self.views.update(&turn) } else { HashMap::new() };
         if desired_changed || nodes_changed {
             for (id, node) in self.nodes.iter_mut() {
                 let Some(known) = self.feedback.node(id) else { continue };
-                let attempts = self.feedback.attempts(id);
+                let mut attempts = self.feedback.attempts(id);
+                // Those of listeners that are not there any more would keep the node in a view of its own.
+                attempts.retain(|name, _| self.desired.listeners.contains_key(name));
                 let key = ViewKey::of(known, !attempts.is_empty(), &self.desired);
                 node.send(&self.views.snapshot(&key, &attempts, &turn));
                 node.view = Some(key);
             }
-            let used: Vec<ViewKey> = self.nodes.iter_mut().filter_map(|(_, node)| node.view.clone()).collect();
+            let used: HashSet<ViewKey> = self.nodes.iter_mut().filter_map(|(_, node)| node.view.clone()).collect();
             self.views.retain(|key| used.contains(key));
             return;
         }
-        for (key, snapshot) in changed {
-            for (_, node) in self.nodes.iter_mut().filter(|(_, node)| node.view.as_ref() == Some(&key)) {
-                node.send(&snapshot);
+        if changed.is_empty() {
+            return;
+        }
+        for (_, node) in self.nodes.iter_mut() {
+            if let Some(snapshot) = node.view.as_ref().and_then(|view| changed.get(view)) {
+                node.send(snapshot);
             }
         }
     }

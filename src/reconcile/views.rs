@@ -165,14 +165,15 @@ impl Views {
     }
 
     /// Brings every view up to date; returns those whose snapshots changed.
-    pub fn update(&mut self, turn: &Turn<'_>) -> Vec<(ViewKey, Arc<XdsSnapshot>)> {
+    pub fn update(&mut self, turn: &Turn<'_>) -> HashMap<ViewKey, Arc<XdsSnapshot>> {
         self.built.retain(|(backend, _), _| !turn.dirty.contains(backend));
         let keys: Vec<ViewKey> = self.views.keys().cloned().collect();
-        let mut changed = Vec::new();
+        let mut changed = HashMap::new();
         for key in keys {
             let is_changed = if turn.desired_changed { self.rebuild(&key, turn) } else { self.refresh(&key, turn) };
             if is_changed && let Some(view) = self.views.get(&key) {
-                changed.push((key, view.snapshot.clone()));
+                let snapshot = view.snapshot.clone();
+                changed.insert(key, snapshot);
             }
         }
         if turn.desired_changed {
@@ -188,6 +189,9 @@ impl Views {
         self.views.retain(|key, _| used(key));
         let clients: BTreeSet<ClientView> = self.views.keys().map(|key| key.client.clone()).collect();
         self.built.retain(|(_, client), _| clients.contains(client));
+        let attempts: BTreeSet<(Arc<str>, u32)> =
+            self.views.values().flat_map(|view| &view.attempts).map(|(name, attempt)| (name.clone(), *attempt)).collect();
+        self.listeners.retain(|key, _| key.1 == 0 || attempts.contains(key));
     }
 
     /// Endpoints only: the resources of dirty backends that the view has.
@@ -232,8 +236,11 @@ impl Views {
                 }
             }
         }
-        for (_, resource) in wanted {
-            edit.set(resource);
+        for ((ty, name), resource) in wanted {
+            // What is shared is the same resource, and needs no copy of the map's path to it.
+            if !snapshot.get(ty, &name).is_some_and(|held| Arc::ptr_eq(held, &resource)) {
+                edit.set(resource);
+            }
         }
         self.finish(key, edit, Some(backends))
     }
