@@ -36,8 +36,10 @@ impl Owner {
         }
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: self.world.ready(),
-            waiting_for: if self.world.clusters().next().is_none() {
+            ready: self.started,
+            waiting_for: if !self.started && self.ledger_problem.is_some() {
+                vec!["the VIP ledger".to_owned()]
+            } else if self.world.clusters().next().is_none() {
                 vec!["a first cluster: the manifests' folder has none".to_owned()]
             } else {
                 self.world.waiting_for().map(|name| format!("cluster {name}")).collect()

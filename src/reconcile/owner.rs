@@ -33,6 +33,9 @@ use crate::vip::{self, Claim, ClaimsKnown, Inputs, Ledger, Plan};
 const BATCH: usize = 512;
 /// The pause after the ledger could not be written.
 const LEDGER_RETRY_MS: i64 = 1_000;
+/// The longest sleep. Deadlines are told by the wall clock, and when that is set back, sleeping until they come by the
+/// old one would delay them by as much.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long nodes that are gone are remembered, for people.
 const REMEMBER_NODES_MS: i64 = 24 * 3_600_000;
 
@@ -72,6 +75,14 @@ struct News {
     nodes: bool,
 }
 
+impl News {
+    fn merge(&mut self, later: News) {
+        self.world.merge(later.world);
+        self.vips |= later.vips;
+        self.nodes |= later.nodes;
+    }
+}
+
 /// The owner of the truth.
 pub struct Owner {
     pub(super) world: World,
@@ -90,8 +101,10 @@ pub struct Owner {
     records: Vec<dns::Record>,
     hostnames: Vec<Arc<str>>,
     dns_serial: u32,
-    /// Everything was planned at least once.
-    started: bool,
+    /// What happened and was not followed yet, because something is waited for.
+    news: News,
+    /// Everything was planned, durably, at least once.
+    pub(super) started: bool,
     deadline: Option<Timestamp>,
     settings: Settings,
     outputs: Outputs,
@@ -117,6 +130,7 @@ impl Owner {
             records: Vec::new(),
             hostnames: Vec::new(),
             dns_serial: 0,
+            news: News::default(),
             started: false,
             deadline: None,
             settings,
@@ -128,7 +142,10 @@ impl Owner {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let pause = self.deadline.map(|at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
+            let pause = self.deadline.map(|at| {
+                let ms = u64::try_from(at.saturating_sub(now())).unwrap_or(0);
+                Duration::from_millis(ms).min(LONGEST_PAUSE)
+            });
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -291,11 +308,15 @@ impl Owner {
     }
 
     /// Brings everything up to date with the news.
-    async fn follow(&mut self, mut news: News, now: Timestamp) {
-        if !self.world.ready() {
+    async fn follow(&mut self, later: News, now: Timestamp) {
+        self.news.merge(later);
+        let is_first = !self.started;
+        // Only the start waits for every source. A cluster that appears later adds what it has as it is read.
+        if is_first && !self.world.ready() {
+            self.deadline = None;
             return;
         }
-        let is_first = !std::mem::replace(&mut self.started, true);
+        let mut news = std::mem::take(&mut self.news);
         if is_first {
             news.world.accesses.extend(self.world.accesses().map(|access| access.id.clone()));
             (news.vips, news.nodes) = (true, true);
@@ -305,6 +326,11 @@ impl Owner {
         if has_claims_changed || news.vips || news.world.pools || !news.world.clusters.is_empty() {
             has_planned = self.make_plan(now).await;
         }
+        if is_first && !has_planned {
+            // Without a plan, "nothing" would be served, and Envoys that still serve from before would lose all.
+            return;
+        }
+        self.started = true;
         let mut desired_changed = false;
         if has_planned
             || desired::is_outdated(&self.world, &self.desired, news.world.services.iter())
