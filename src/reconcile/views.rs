@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::feedback::NodeRef;
-use crate::model::decision::{ClientView, LbInput, NodeRole};
+use crate::model::decision::{ClientView, Endpoint, LbInput, NodeRole};
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::ServicePort;
 use crate::model::world::World;
@@ -137,7 +137,12 @@ pub struct Views {
     built: HashMap<(Arc<str>, ClientView), Built>,
     listeners: HashMap<(Arc<str>, u32), (Backend, Arc<Resource>)>,
     routes: HashMap<Arc<str>, (Backend, Arc<Resource>)>,
+    /// Endpoints of services whose pods have VIPs of their own, for as long as the world stays as it is.
+    of_pods: HashMap<PodsKey, HashMap<Arc<str>, Vec<Endpoint>>>,
 }
+
+/// A service, the name of its port, and the clusters.
+type PodsKey = (NamespacedName, Arc<str>, BTreeSet<ClusterName>);
 
 /// What a turn needs to bring views up to date.
 pub struct Turn<'a> {
@@ -167,6 +172,7 @@ impl Views {
     /// Brings every view up to date; returns those whose snapshots changed.
     pub fn update(&mut self, turn: &Turn<'_>) -> HashMap<ViewKey, Arc<XdsSnapshot>> {
         self.built.retain(|(backend, _), _| !turn.dirty.contains(backend));
+        self.of_pods.clear();
         let keys: Vec<ViewKey> = self.views.keys().cloned().collect();
         let mut changed = HashMap::new();
         for key in keys {
@@ -184,13 +190,22 @@ impl Views {
         changed
     }
 
+    /// To be called when a turn is over: the world may change from here on.
+    pub fn end_turn(&mut self) {
+        self.of_pods.clear();
+    }
+
     /// Forgets views that no node is of.
     pub fn retain(&mut self, used: impl Fn(&ViewKey) -> bool) {
         self.views.retain(|key, _| used(key));
         let clients: BTreeSet<ClientView> = self.views.keys().map(|key| key.client.clone()).collect();
         self.built.retain(|(_, client), _| clients.contains(client));
-        let attempts: BTreeSet<(Arc<str>, u32)> =
-            self.views.values().flat_map(|view| &view.attempts).map(|(name, attempt)| (name.clone(), *attempt)).collect();
+        let attempts: BTreeSet<(Arc<str>, u32)> = self
+            .views
+            .values()
+            .flat_map(|view| &view.attempts)
+            .map(|(name, attempt)| (name.clone(), *attempt))
+            .collect();
         self.listeners.retain(|key, _| key.1 == 0 || attempts.contains(key));
     }
 
@@ -266,10 +281,27 @@ impl Views {
         if let Some(built) = self.built.get(&key).filter(|built| built.is_of(backend)) {
             return (built.cluster.clone(), built.assignment.clone());
         }
-        let built = decide(backend, client, world);
+        let built = decide(backend, client, self.endpoints(backend, world));
         let resources = (built.cluster.clone(), built.assignment.clone());
         self.built.insert(key, built);
         resources
+    }
+
+    /// The backend's endpoints. Those of a service with a VIP for each pod are sorted by pod once, not for each.
+    fn endpoints(&mut self, backend: &Backend, world: &World) -> Vec<Endpoint> {
+        let all = || world.endpoints(&backend.service, &backend.port.name, &backend.clusters);
+        let Some(pod) = &backend.pod else { return all() };
+        let key = (backend.service.clone(), backend.port.name.clone(), backend.clusters.clone());
+        let of_pods = self.of_pods.entry(key).or_insert_with(|| {
+            let mut of_pods: HashMap<Arc<str>, Vec<Endpoint>> = HashMap::new();
+            for endpoint in all() {
+                if let Some(label) = pod_label(&endpoint) {
+                    of_pods.entry(label).or_default().push(endpoint);
+                }
+            }
+            of_pods
+        });
+        of_pods.get(pod).cloned().unwrap_or_default()
     }
 
     fn listener(&mut self, name: &Arc<str>, wanted: &Wanted, backend: &Backend, attempt: u32) -> Arc<Resource> {
@@ -316,11 +348,7 @@ impl Views {
 }
 
 /// Asks the policy where this client's traffic for the backend goes, and encodes the answer.
-fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
-    let mut endpoints = world.endpoints(&backend.service, &backend.port.name, &backend.clusters);
-    if let Some(pod) = &backend.pod {
-        endpoints.retain(|endpoint| pod_label(endpoint).as_ref() == Some(pod));
-    }
+fn decide(backend: &Backend, client: &ClientView, endpoints: Vec<Endpoint>) -> Built {
     let input = LbInput {
         service: backend.service.clone(),
         port: backend.port.clone(),
