@@ -68,8 +68,9 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
-    let owner = Owner::new(ledger, reconcile::Settings { vip: spans }, outputs);
-    let owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
+    let settings = reconcile::Settings { primary: config.primary.as_deref().map(Into::into), vip: spans };
+    let owner = Owner::new(ledger, settings, outputs);
+    let mut owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
 
     if let Some(address) = config.dns_addr {
         let (udp, tcp) = bind_dns(address).await?;
@@ -84,14 +85,20 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     drop(events);
 
     let outcome = tokio::select! {
+        // First, since all others end by it too.
+        biased;
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a task ended").and_then(|result| result),
+        // Without it the process would go on to say that it is alive and do nothing.
+        ended = &mut owner => Err(ended.err().map_or_else(|| anyhow::anyhow!("the owner ended"), Into::into)),
     };
     shutdown.cancel();
     // Streams of Envoys never end by themselves, so that waiting has a bound.
     let _ = tokio::time::timeout(LAST_WORDS, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.abort_all();
-    let _ = owner.await;
+    if !owner.is_finished() {
+        let _ = owner.await;
+    }
     written.cancel();
     let _ = writer.await;
     store.close().await;

@@ -1,6 +1,7 @@
-//! What is stored for people to ask: pods and the nodes' history. Written behind the owner's back,
+//! What is stored for people to ask: pods, Kubernetes nodes and the history of Envoys. Written behind the owner's back,
 //! since nothing waits for it; changes that come while a write is under way are written together.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -8,16 +9,96 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Timestamp;
+use crate::model::id::{ClusterName, NamespacedName};
+use crate::model::object::{KubeNode, Pod};
 use crate::model::world::PodChange;
-use crate::store::{NodeEvent, Store};
+use crate::store::{NodeEvent, Store, StoreError};
 
 /// How long after a failed write the next is tried.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Events of nodes that wait at most; when the store cannot be written for long, the oldest are lost.
+const EVENTS: usize = 10_000;
+
+type Key<N> = (ClusterName, N);
+
+/// What waits, reduced to its outcome, so that it is bounded by what there is however long the store cannot be written.
 #[derive(Default)]
 struct Waiting {
-    pods: Vec<PodChange>,
-    events: Vec<NodeEvent>,
+    /// Before all others here.
+    forgotten: BTreeSet<ClusterName>,
+    /// `None` where the pod is gone.
+    pods: BTreeMap<Key<NamespacedName>, Option<Arc<Pod>>>,
+    nodes: BTreeMap<Key<Arc<str>>, KubeNode>,
+    /// Clusters whose pods that were not told since the time are gone, once the pods here are written.
+    prune: BTreeMap<ClusterName, Timestamp>,
+    events: VecDeque<NodeEvent>,
+}
+
+impl Waiting {
+    fn pod(&mut self, change: PodChange) {
+        match change {
+            PodChange::Upsert { cluster, pod } => {
+                self.pods.insert((cluster, pod.id.clone()), Some(pod));
+            }
+            PodChange::Delete { cluster, id } => {
+                self.pods.insert((cluster, id), None);
+            }
+            PodChange::ForgetCluster { cluster } => {
+                self.pods.retain(|(of, _), _| *of != cluster);
+                self.nodes.retain(|(of, _), _| *of != cluster);
+                self.prune.remove(&cluster);
+                self.forgotten.insert(cluster);
+            }
+        }
+    }
+
+    /// Puts what was not written below what came since.
+    fn put_back(&mut self, failed: Waiting) {
+        let Waiting { forgotten, pods, nodes, prune, .. } = failed;
+        let again = &self.forgotten;
+        let mut merged = Waiting { forgotten, ..Waiting::default() };
+        merged.pods = pods.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
+        merged.nodes = nodes.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
+        merged.prune = prune.into_iter().filter(|(cluster, _)| !again.contains(cluster)).collect();
+        merged.forgotten.append(&mut self.forgotten);
+        merged.pods.append(&mut self.pods);
+        merged.nodes.append(&mut self.nodes);
+        merged.prune.append(&mut self.prune);
+        merged.events = std::mem::take(&mut self.events);
+        *self = merged;
+    }
+
+    fn pod_changes(&self) -> Vec<PodChange> {
+        let forgotten = self.forgotten.iter().map(|cluster| PodChange::ForgetCluster { cluster: cluster.clone() });
+        let pods = self.pods.iter().map(|((cluster, id), pod)| match pod {
+            Some(pod) => PodChange::Upsert { cluster: cluster.clone(), pod: pod.clone() },
+            None => PodChange::Delete { cluster: cluster.clone(), id: id.clone() },
+        });
+        forgotten.chain(pods).collect()
+    }
+
+    /// Writes pods, Kubernetes nodes and what is gone. Each may be written again.
+    async fn write(&self, store: &Store) -> Result<(), StoreError> {
+        let changes = self.pod_changes();
+        if !changes.is_empty() {
+            store.apply_pods(changes, now()).await?;
+        }
+        let mut of_cluster: BTreeMap<&ClusterName, Vec<KubeNode>> = BTreeMap::new();
+        for ((cluster, _), node) in &self.nodes {
+            of_cluster.entry(cluster).or_default().push(node.clone());
+        }
+        for (cluster, nodes) in of_cluster {
+            store.apply_kube_nodes(cluster, &nodes, now()).await?;
+        }
+        for (cluster, since) in &self.prune {
+            let gone = store.prune_pods(cluster, *since).await?;
+            if gone > 0 {
+                tracing::info!(%cluster, gone, "pods went away while nobody looked");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Takes what is to be written. Cheap to clone.
@@ -31,58 +112,64 @@ impl Inventory {
     /// Adds changes of pods, in their order.
     pub fn pods(&self, changes: Vec<PodChange>) {
         if !changes.is_empty() {
-            self.lock().pods.extend(changes);
-            self.news.notify_one();
+            self.add(|waiting| changes.into_iter().for_each(|change| waiting.pod(change)));
         }
+    }
+
+    /// Adds a Kubernetes node, which says where its pods run.
+    pub fn kube_node(&self, cluster: ClusterName, node: KubeNode) {
+        self.add(|waiting| {
+            waiting.nodes.insert((cluster, node.name.clone()), node);
+        });
+    }
+
+    /// Says that all pods that the cluster has have been told since `since`: others are gone.
+    pub fn prune(&self, cluster: ClusterName, since: Timestamp) {
+        self.add(|waiting| {
+            waiting.prune.insert(cluster, since);
+        });
     }
 
     /// Adds an event of a node's history.
     pub fn event(&self, event: NodeEvent) {
-        self.lock().events.push(event);
+        self.add(|waiting| {
+            if waiting.events.len() >= EVENTS {
+                waiting.events.pop_front();
+            }
+            waiting.events.push_back(event);
+        });
+    }
+
+    fn add(&self, change: impl FnOnce(&mut Waiting)) {
+        change(&mut self.lock());
         self.news.notify_one();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        // A writer that panicked left whole vectors.
+        // Each change leaves what waits whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Waiting {
-        std::mem::take(&mut *self.lock())
-    }
-
-    /// Puts changes before those that came since.
-    fn put_back(&self, pods: Vec<PodChange>) {
-        let mut waiting = self.lock();
-        let later = std::mem::replace(&mut waiting.pods, pods);
-        waiting.pods.extend(later);
     }
 
     /// Writes until `shutdown`, and then what is left.
     pub async fn write(self, store: Store, shutdown: CancellationToken) {
         loop {
             let is_last = shutdown.is_cancelled();
-            let Waiting { pods, events } = self.take();
-            if !pods.is_empty()
-                && let Err(error) = store.apply_pods(pods.clone(), now()).await
-            {
-                tracing::error!(%error, "pods could not be stored; trying again");
-                self.put_back(pods);
-                if !is_last {
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            }
-            if !events.is_empty()
-                && let Err(error) = store.record_node_events(&events).await
-            {
+            let mut waiting = std::mem::take(&mut *self.lock());
+            let events = Vec::from(std::mem::take(&mut waiting.events));
+            if let Err(error) = store.record_node_events(&events).await {
                 tracing::error!(%error, lost = events.len(), "events of nodes could not be stored");
+            }
+            let outcome = waiting.write(&store).await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the inventory could not be stored; trying again");
+                self.lock().put_back(waiting);
             }
             if is_last {
                 return;
             }
             tokio::select! {
-                () = self.news.notified() => {}
+                () = tokio::time::sleep(RETRY), if outcome.is_err() => {}
+                () = self.news.notified(), if outcome.is_ok() => {}
                 () = shutdown.cancelled() => {}
             }
         }
