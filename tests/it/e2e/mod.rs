@@ -3,9 +3,16 @@
 mod churn;
 mod crash;
 mod data_plane;
+mod families;
+mod gateways;
 mod names;
+mod protocols;
 mod rejected;
 mod scale;
+mod sidecar;
+mod sqlite;
+mod unknown;
+mod withdraw;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -15,7 +22,7 @@ use tempfile::TempDir;
 use crate::support::fleet::{ControlPlane, Gateway, Speaks};
 use crate::support::manifests::{self, Backend, Clusters, Service};
 use crate::support::pods::Pods;
-use crate::support::{eventually, in_net, own_loopback_net};
+use crate::support::{eventually, free_addr, in_net, own_loopback_net};
 
 /// Two clusters, `east` (the primary) and `west`, whose pods really answer.
 pub struct Setup {
@@ -72,6 +79,11 @@ impl Setup {
 
     pub fn control_plane(&self) -> ControlPlane {
         ControlPlane::start(self.dir.path(), self.clusters.root())
+    }
+
+    /// With further flags.
+    pub fn control_plane_with(&self, flags: &[&str]) -> ControlPlane {
+        ControlPlane::start_with(self.dir.path(), self.clusters.root(), free_addr(), flags)
     }
 
     pub fn gateway(&self, id: &str, plane: &ControlPlane, speaks: Speaks) -> Gateway {

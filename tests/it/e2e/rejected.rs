@@ -2,52 +2,12 @@
 //! hosts; each reaches the control plane through a pair of virtual interfaces.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use super::{Setup, clusterset};
 use crate::support::fleet::{ControlPlane, Gateway, Speaks};
+use crate::support::host::Host;
 use crate::support::{eventually, free_addr, manifests};
-
-/// A host: a network namespace with an interface to this one. It is removed with its interfaces.
-struct Host {
-    name: String,
-    /// Our end of the pair.
-    near: String,
-}
-
-fn ip(arguments: &str) {
-    let status =
-        Command::new("ip").args(arguments.split(' ')).status().expect("the tests need the command ip (iproute2)");
-    assert!(status.success(), "ip {arguments}: {status} (network namespaces need root)");
-}
-
-impl Host {
-    fn new(index: u8) -> Self {
-        let (pid, subnet) = (std::process::id() % 10_000, 100 + index);
-        let host = Self { name: format!("cw{pid}-{index}"), near: format!("198.18.{subnet}.1") };
-        let (name, far) = (&host.name, format!("198.18.{subnet}.2"));
-        ip(&format!("netns add {name}"));
-        ip(&format!("link add v{name} type veth peer name eth0 netns {name}"));
-        ip(&format!("addr add {}/30 dev v{name}", host.near));
-        ip(&format!("link set v{name} up"));
-        ip(&format!("-n {name} addr add {far}/30 dev eth0"));
-        ip(&format!("-n {name} link set eth0 up"));
-        ip(&format!("-n {name} link set lo up"));
-        host
-    }
-
-    /// Makes every address of the pool local, as an operator would.
-    fn make_local(&self, pool: &str) {
-        ip(&format!("-n {} route add local {pool} dev lo", self.name));
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
 
 fn gateway_state(plane: &ControlPlane, access: &str, node: &str) -> Option<(String, String)> {
     let vips = plane.vips();
@@ -56,9 +16,9 @@ fn gateway_state(plane: &ControlPlane, access: &str, node: &str) -> Option<(Stri
     Some((row["state"].as_str()?.to_owned(), row["error"].as_str()?.to_owned()))
 }
 
-async fn a_rejection_is_seen_contained_and_healed(speaks: Speaks, index: u8) {
+async fn a_rejection_is_seen_contained_and_healed(speaks: Speaks) {
     let setup = Setup::new();
-    let hosts = [Host::new(index), Host::new(index + 1)];
+    let hosts = [Host::new(), Host::new()];
     // Documentation addresses: nobody's, and local only where a host says so.
     let pool = "203.0.113.0/28";
     setup.clusters.write("east", "pool.yaml", &manifests::pool_yaml("edge", pool));
@@ -118,10 +78,10 @@ async fn a_rejection_is_seen_contained_and_healed(speaks: Speaks, index: u8) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vip_that_one_gateway_cannot_bind_delta() {
-    a_rejection_is_seen_contained_and_healed(Speaks::Delta, 0).await;
+    a_rejection_is_seen_contained_and_healed(Speaks::Delta).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vip_that_one_gateway_cannot_bind_sotw() {
-    a_rejection_is_seen_contained_and_healed(Speaks::Sotw, 2).await;
+    a_rejection_is_seen_contained_and_healed(Speaks::Sotw).await;
 }

@@ -134,6 +134,32 @@ impl ControlPlane {
         (status == 200).then(|| serde_json::from_str(&body).ok())?
     }
 
+    /// What a DELETE of the admin interface is answered.
+    pub fn delete(&self, path: &str) -> (u16, String) {
+        ureq(self.admin, "DELETE", path).unwrap_or_else(|error| panic!("DELETE {path}: {error}"))
+    }
+
+    /// What a command prints.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let output = causeway()
+            .args(arguments)
+            .args(["--admin-addr", &self.admin.to_string()])
+            .output()
+            .expect("the binary runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The row of a list whose field has this text.
+    pub fn row(&self, path: &str, field: &str, text: &str) -> Option<Value> {
+        self.try_get(path)?.as_array()?.iter().find(|row| row[field] == text).cloned()
+    }
+
+    /// What the process and its predecessors logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("causeway.log")).unwrap_or_default()
+    }
+
     /// The VIPs' rows.
     pub fn vips(&self) -> Vec<Value> {
         self.try_get("/api/v1/vips").and_then(|v| v.as_array().cloned()).unwrap_or_default()
@@ -161,7 +187,12 @@ impl ControlPlane {
 
     /// Addresses that the name resolves to, by the server's own UDP answers.
     pub fn resolve(&self, name: &str) -> Vec<std::net::IpAddr> {
-        let lookup = causeway::dns::lookup(self.dns, name, causeway::dns::QueryType::A);
+        self.resolve_as(name, causeway::dns::QueryType::A)
+    }
+
+    /// As [`ControlPlane::resolve`], for a type of records.
+    pub fn resolve_as(&self, name: &str, kind: causeway::dns::QueryType) -> Vec<std::net::IpAddr> {
+        let lookup = causeway::dns::lookup(self.dns, name, kind);
         let answer = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(lookup));
         answer.map(|answer| answer.addresses()).unwrap_or_default()
     }
@@ -169,10 +200,15 @@ impl ControlPlane {
 
 /// A blocking HTTP GET, for asking a control plane from a test's thread.
 pub fn ureq_get(to: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    ureq(to, "GET", path)
+}
+
+/// A blocking HTTP request without a body.
+pub fn ureq(to: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
@@ -217,12 +253,18 @@ pub enum Speaks {
 impl Gateway {
     /// Writes the bootstrap that the binary prints; starts nothing.
     pub fn new(dir: &Path, id: &str, xds: SocketAddr, speaks: Speaks) -> Self {
+        Self::with_role(dir, id, xds, speaks, "gateway", &[])
+    }
+
+    /// As [`Gateway::new`], for an Envoy of another role, with further flags of the bootstrap.
+    pub fn with_role(dir: &Path, id: &str, xds: SocketAddr, speaks: Speaks, role: &str, flags: &[&str]) -> Self {
         let admin = free_addr();
         let protocol = if speaks == Speaks::Delta { "delta" } else { "sotw" };
         let output = causeway()
-            .args(["bootstrap", "--role", "gateway", "--node-id", id, "--cluster", "east", "--network", "flat"])
+            .args(["bootstrap", "--role", role, "--node-id", id, "--cluster", "east", "--network", "flat"])
             .args(["--region", "eu-1", "--zone", "a", "--protocol", protocol])
             .args(["--xds", &xds.to_string(), "--envoy-admin", &admin.to_string()])
+            .args(flags)
             .output()
             .expect("the binary runs");
         assert!(output.status.success(), "bootstrap: {}", String::from_utf8_lossy(&output.stderr));
@@ -308,13 +350,32 @@ impl Gateway {
         Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// A page of Envoy's admin interface.
+    pub fn page(&self, path: &str) -> Option<String> {
+        match &self.namespace {
+            None => Some(ureq_get(self.admin, path).ok()?.1),
+            Some(_) => self.get_in_namespace(path),
+        }
+    }
+
+    /// Whether Envoy has a listener of the address.
+    pub fn listens_on(&self, address: SocketAddr) -> bool {
+        self.page("/listeners").is_some_and(|page| page.contains(&format!("vip/{address}::")))
+    }
+
+    /// What this Envoy logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join(format!("{}.log", self.id))).unwrap_or_default()
+    }
+
+    /// The file of its bootstrap.
+    pub fn bootstrap(&self) -> PathBuf {
+        self.dir.join(format!("{}.yaml", self.id))
+    }
+
     /// A counter or gauge of this Envoy's.
     pub fn stat(&self, name: &str) -> Option<u64> {
-        let path = format!("/stats?filter=^{}$", name.replace('.', "\\."));
-        let body = match &self.namespace {
-            None => ureq_get(self.admin, &path).ok()?.1,
-            Some(_) => self.get_in_namespace(&path)?,
-        };
+        let body = self.page(&format!("/stats?filter=^{}$", name.replace('.', "\\.")))?;
         body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.trim().parse().ok())
     }
 }

@@ -53,6 +53,30 @@ impl Clusters {
         std::fs::rename(&temporary, dir.join(file)).expect("the file can be put in place");
     }
 
+    /// Removes a file.
+    pub fn remove(&self, cluster: &str, file: &str) {
+        std::fs::remove_file(self.root.join(cluster).join(file)).expect("the file was there");
+    }
+
+    /// A file's text.
+    pub fn read(&self, cluster: &str, file: &str) -> String {
+        std::fs::read_to_string(self.root.join(cluster).join(file)).expect("the file is there")
+    }
+
+    /// Takes a cluster's folder away, as an unmounted volume would.
+    pub fn take_away(&self, cluster: &str) {
+        std::fs::rename(self.root.join(cluster), self.away(cluster)).expect("the folder was there");
+    }
+
+    /// Brings it back.
+    pub fn bring_back(&self, cluster: &str) {
+        std::fs::rename(self.away(cluster), self.root.join(cluster)).expect("the folder was taken away");
+    }
+
+    fn away(&self, cluster: &str) -> PathBuf {
+        self.root.with_file_name(format!("away-{cluster}"))
+    }
+
     pub fn cluster_info(&self, cluster: &str, role: &str, zone: &str) {
         self.write(
             cluster,

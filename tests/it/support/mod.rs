@@ -2,6 +2,7 @@
 //! names, and manifests on disk.
 
 pub mod fleet;
+pub mod host;
 pub mod manifests;
 pub mod pods;
 pub mod traffic;
