@@ -170,8 +170,8 @@ impl Shared {
 }
 
 /// The transport's end of a stream. The transport asks for more when what it took is written out as far
-/// as its bounded buffers go; that is how the stream's task learns that a client does not read, even
-/// when there is nothing more to send.
+/// as its bounded buffers go; that is how the stream's task learns that a client does not read. HTTP/2
+/// takes a frame or two beyond its window; a client that is stuck on those is noticed by its missing ACK.
 struct Frames {
     frames: mpsc::Receiver<Result<Response, Status>>,
     taken: u64,

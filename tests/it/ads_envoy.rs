@@ -65,7 +65,7 @@ fn listener(name: &str, address: &str, port: u16) -> Resource {
         "filterChains": [{"filters": [{"name": "http"}]}],
     }));
     let type_url = HttpConnectionManager::type_url();
-    let config = filter::ConfigType::TypedConfig(Any { type_url, value: manager.encode_to_vec().into() });
+    let config = filter::ConfigType::TypedConfig(Any { type_url, value: manager.encode_to_vec() });
     listener.filter_chains[0].filters[0].config_type = Some(config);
     let refs = [Reference::new(ResourceType::Route, "routes")];
     Resource::new(ResourceType::Listener, name, &listener).with_refs(refs)
@@ -87,7 +87,9 @@ async fn backend(name: &'static str) -> SocketAddr {
         while let Ok((mut tcp, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
-                tcp.read(&mut request).await.ok();
+                if tcp.read(&mut request).await.unwrap_or(0) == 0 {
+                    return;
+                }
                 let length = name.len();
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{name}");
                 tcp.write_all(answer.as_bytes()).await.ok();
