@@ -89,6 +89,8 @@ pub struct Owner {
     pub(super) accesses: BTreeMap<NamespacedName, AccessState>,
     pub(super) hostname_conflicts: BTreeMap<NamespacedName, Vec<(Arc<str>, NamespacedName)>>,
     claims: Vec<Claim>,
+    /// The plan's offers differ from those that the feedback was told of.
+    offers_changed: bool,
     pub(super) plan: Plan,
     pub(super) desired: Desired,
     views: Views,
@@ -127,6 +129,7 @@ impl Owner {
             accesses: BTreeMap::new(),
             hostname_conflicts: BTreeMap::new(),
             claims: Vec::new(),
+            offers_changed: false,
             plan: Plan::default(),
             desired: Desired::default(),
             views: Views::default(),
@@ -383,6 +386,7 @@ impl Owner {
         }
         self.publish(&news.world, desired_changed, news.nodes || is_first);
         self.views.end_turn();
+        self.note_offers(now);
         let concerns_names = has_planned || is_ledger_broken || desired_changed || !news.world.accesses.is_empty();
         if concerns_names || is_first || self.has_pod_vips(&news.world) {
             self.publish_names(is_first);

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::Owner;
 use crate::model::Timestamp;
+use crate::model::decision::NodeRole;
 use crate::model::object::Pool;
 use crate::model::world::{ClusterState, Sync};
 use crate::policy;
 use crate::reconcile::ledger::to_stored;
-use crate::vip::{self, ClaimsKnown, Inputs, LedgerChange, Plan, VipState};
+use crate::vip::{self, Audience, ClaimsKnown, Inputs, LedgerChange, Plan, VipState};
 
 /// The pause after the ledger could not be written.
 const LEDGER_RETRY_MS: i64 = 1_000;
@@ -56,8 +57,28 @@ impl Owner {
             let again = now.saturating_add(ORDERS_RETRY_MS);
             self.deadline = Some(self.deadline.map_or(again, |at| at.min(again)));
         }
+        self.offers_changed |= plan.offers != self.plan.offers;
         self.plan = plan;
         true
+    }
+
+    /// After the plan's offers were given to the streams: whatever a node has beyond them is being taken from it, so it
+    /// proves nothing from now on. Where that changes what is proved, the next turn plans again at once.
+    pub(super) fn note_offers(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.offers_changed) {
+            return;
+        }
+        let plan = &self.plan;
+        let touched = self.feedback.offered(|node, name| match node.facts().view.role {
+            NodeRole::Gateway => plan.is_offered(node, name),
+            // Sidecars are given what any gateway of a pool is.
+            NodeRole::Sidecar => {
+                plan.offers.get(name).is_some_and(|offer| matches!(*offer.audience, Audience::Gateways { .. }))
+            }
+        });
+        if !touched.is_empty() {
+            self.deadline = Some(now);
+        }
     }
 
     /// Whether a claim that is missing is gone. Accesses are read from the primary, so that has to be there and
