@@ -26,3 +26,6 @@ pub use event::{AgentEvent, Event, Order};
 pub use inventory::{Inventory, now};
 pub use ledger::{LedgerRowError, from_row};
 pub use owner::{Outputs, Owner, Settings};
+
+#[cfg(test)]
+mod tests;

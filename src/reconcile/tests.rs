@@ -1,0 +1,11 @@
+//! Each part by itself, and the owner as a whole on a real store with Envoys and agents made by hand.
+
+mod agents;
+mod build;
+mod claims;
+mod inventory;
+mod ledger;
+mod nodes;
+mod rig;
+mod run;
+mod views;

@@ -1,0 +1,266 @@
+//! From a plan to snapshots, and to names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::build::*;
+use crate::model::decision::{ClientView, NodeRole};
+use crate::model::object::{Family, Locality, Object, Protocol, Selector, VipPer};
+use crate::model::world::World;
+use crate::reconcile::desired::{desired, is_outdated};
+use crate::reconcile::names::records;
+use crate::reconcile::views::{AudienceKey, Desired, Turn, ViewKey, Views};
+use crate::snapshot::{Changes, ResourceType, XdsSnapshot};
+use crate::vip::{Audience, Offer, Plan, Published, Slot, listener_name};
+
+fn everyone() -> Arc<Audience> {
+    Arc::new(Audience::Gateways { selector: Arc::new(Selector::default()), lingering: BTreeSet::new() })
+}
+
+fn offer(service: &str, pod: Option<&str>, address: &str, protocol: Protocol) -> Offer {
+    let family = Family::of(ip(address));
+    let slot = Slot { access: id(service), service: id(service), pod: pod.map(Into::into), family, node: None };
+    Offer {
+        address: ip(address),
+        port: port(protocol),
+        slot: Arc::new(slot),
+        hostnames: names(&["web.example.com"]).into(),
+        audience: everyone(),
+        withdrawing: false,
+    }
+}
+
+fn plan(offers: Vec<Offer>) -> Plan {
+    let offers = offers.into_iter().map(|offer| (listener_name(offer.address, offer.port.port), offer)).collect();
+    Plan { offers, ..Plan::default() }
+}
+
+fn client() -> ClientView {
+    ClientView { role: NodeRole::Gateway, cluster: None, network: None, locality: Locality::default() }
+}
+
+fn key(desired: &Desired, own: Option<&str>) -> ViewKey {
+    let audiences = desired.audiences.keys().cloned().collect();
+    ViewKey { client: client(), audiences, own: own.map(Into::into) }
+}
+
+fn turn<'a>(world: &'a World, desired: &'a Desired, dirty: &'a BTreeSet<Arc<str>>) -> Turn<'a> {
+    Turn { world, desired, desired_changed: false, dirty }
+}
+
+fn two_services() -> World {
+    world([
+        ("east", service("web", Protocol::Http)),
+        ("east", slice("web", &[("web-0", "10.0.0.1", true)])),
+        ("east", service("db", Protocol::Tcp)),
+        ("east", slice("db", &[("db-0", "10.0.0.2", true)])),
+        ("east", Object::Access(access("web"))),
+        ("east", Object::Access(access("db"))),
+    ])
+}
+
+fn two_offers() -> Plan {
+    plan(vec![offer("web", None, "240.0.0.1", Protocol::Http), offer("db", None, "240.0.0.2", Protocol::Tcp)])
+}
+
+const WEB: &str = "shop/web/web:80";
+const DB: &str = "shop/db/db:80";
+
+fn names_of(snapshot: &XdsSnapshot, ty: ResourceType) -> Vec<String> {
+    snapshot.resources(ty).map(|resource| resource.name().to_string()).collect()
+}
+
+fn exactly(texts: &[&str]) -> Changes {
+    Changes::Exact(names(texts).into_iter().collect())
+}
+
+#[test]
+fn the_addresses_of_a_service_share_a_backend() {
+    let world = two_services();
+    let plan =
+        plan(vec![offer("web", None, "240.0.0.1", Protocol::Http), offer("web", None, "fd00::1", Protocol::Http)]);
+    let desired = desired(&world, &plan, &Desired::default());
+    assert_eq!(
+        desired.listeners.keys().map(|name| &**name).collect::<Vec<_>>(),
+        ["vip/240.0.0.1:80", "vip/[fd00::1]:80"]
+    );
+    let backend = &desired.backends[WEB];
+    assert_eq!(backend.addresses, BTreeSet::from([ip("240.0.0.1"), ip("fd00::1")]));
+    assert_eq!(desired.of_service[&id("web")], BTreeSet::from([WEB.into()]));
+    assert_eq!(desired.audiences.len(), 1, "equal audiences are one");
+    assert_eq!(
+        backend.cluster_hostnames.keys().map(|n| &**n).collect::<Vec<_>>(),
+        ["east.web.shop.svc.clusterset.local"]
+    );
+}
+
+#[test]
+fn a_cluster_that_begins_to_have_a_service_makes_http_backends_outdated() {
+    let mut world = two_services();
+    let desired = desired(&world, &two_offers(), &Desired::default());
+    let services = [id("web"), id("db")];
+    assert!(!is_outdated(&world, &desired, services.iter()));
+    world.apply(vec![put("west", service("db", Protocol::Tcp)), synced("west")], 0);
+    assert!(!is_outdated(&world, &desired, services.iter()), "bytes have no names to tell clusters apart by");
+    world.apply(vec![put("west", service("web", Protocol::Http))], 0);
+    assert!(is_outdated(&world, &desired, services.iter()));
+}
+
+#[test]
+fn a_vip_drains_as_it_served_when_its_access_is_gone() {
+    let mut world = two_services();
+    let mut limited = access("web");
+    limited.clusters = BTreeSet::from(["east".into()]);
+    limited.lb_config = serde_json::json!({"algorithm": "Maglev"});
+    world.apply(vec![put("east", Object::Access(limited.clone()))], 0);
+    let before = desired(&world, &two_offers(), &Desired::default());
+    world.apply(vec![delete("east", &Object::Access(limited.clone()))], 0);
+    let after = desired(&world, &two_offers(), &before);
+    assert_eq!(after.backends[WEB].clusters, limited.clusters);
+    assert_eq!(after.backends[WEB].lb_config, limited.lb_config);
+}
+
+#[test]
+fn views_share_what_is_the_same_for_their_nodes() {
+    let world = two_services();
+    let mut plan = two_offers();
+    if let Some(offer) = plan.offers.get_mut("vip/240.0.0.2:80") {
+        offer.audience = Arc::new(Audience::Node("gw".into()));
+    }
+    let desired = desired(&world, &plan, &Desired::default());
+    let none = BTreeSet::new();
+    let turn = turn(&world, &desired, &none);
+    let mut views = Views::default();
+    let mut few = key(&desired, None);
+    few.audiences = BTreeSet::from([AudienceKey::of(&everyone())]);
+    let all = views.snapshot(&key(&desired, None), &BTreeMap::new(), &turn);
+    let few = views.snapshot(&few, &BTreeMap::new(), &turn);
+    assert_eq!(names_of(&all, ResourceType::Cluster), [DB, WEB]);
+    assert_eq!(names_of(&few, ResourceType::Cluster), [WEB]);
+    assert_eq!(names_of(&all, ResourceType::Route), [WEB], "bytes have no routes");
+    for ty in [ResourceType::Cluster, ResourceType::Endpoint, ResourceType::Route] {
+        assert!(Arc::ptr_eq(all.get(ty, WEB).unwrap(), few.get(ty, WEB).unwrap()), "{ty}");
+    }
+    assert!(all.check().is_empty() && few.check().is_empty());
+}
+
+#[test]
+fn only_what_is_dirty_is_encoded_again() {
+    let mut world = two_services();
+    let desired = desired(&world, &two_offers(), &Desired::default());
+    let (none, dirty) = (BTreeSet::new(), BTreeSet::from([Arc::from(WEB)]));
+    let (mut views, key) = (Views::default(), key(&desired, None));
+    let before = views.snapshot(&key, &BTreeMap::new(), &turn(&world, &desired, &none));
+    views.end_turn();
+    assert!(views.update(&turn(&world, &desired, &dirty)).is_empty(), "what comes out the same wakes nobody");
+    world.apply(vec![put("east", slice("web", &[("web-0", "10.0.0.9", true)]))], 0);
+    let changed = views.update(&turn(&world, &desired, &dirty));
+    let after = &changed[&key];
+    assert_eq!(after.changed_from(&before, ResourceType::Endpoint), exactly(&[WEB]));
+    for ty in [ResourceType::Cluster, ResourceType::Listener, ResourceType::Route] {
+        assert_eq!(after.changed_from(&before, ty), exactly(&[]), "{ty}");
+    }
+    assert!(Arc::ptr_eq(
+        before.get(ResourceType::Endpoint, DB).unwrap(),
+        after.get(ResourceType::Endpoint, DB).unwrap()
+    ));
+}
+
+#[test]
+fn what_an_access_says_anew_reaches_envoys_without_a_change_of_endpoints() {
+    let mut world = two_services();
+    world.apply(vec![put("west", service("web", Protocol::Http)), synced("west")], 0);
+    world.apply(vec![put("west", slice("web", &[("web-0", "10.1.0.1", true)]))], 0);
+    let first = desired(&world, &two_offers(), &Desired::default());
+    let none = BTreeSet::new();
+    let (mut views, key) = (Views::default(), key(&first, None));
+    let before = views.snapshot(&key, &BTreeMap::new(), &turn(&world, &first, &none));
+    let mut other = access("web");
+    other.lb_config = serde_json::json!({"algorithm": "Random"});
+    other.clusters = BTreeSet::from(["west".into()]);
+    world.apply(vec![put("primary", Object::Access(access("web"))), put("east", Object::Access(other))], 0);
+    world.set_primary(Some("east".into()));
+    let second = desired(&world, &two_offers(), &first);
+    let changed = views.update(&Turn { desired_changed: true, ..turn(&world, &second, &none) });
+    let after = &changed[&key];
+    assert_eq!(after.changed_from(&before, ResourceType::Cluster), exactly(&[WEB]));
+    assert_eq!(after.changed_from(&before, ResourceType::Endpoint), exactly(&[WEB]));
+}
+
+#[test]
+fn another_protocol_leaves_a_whole_snapshot() {
+    let world = two_services();
+    let first = desired(&world, &two_offers(), &Desired::default());
+    let none = BTreeSet::new();
+    let (mut views, key) = (Views::default(), key(&first, None));
+    views.snapshot(&key, &BTreeMap::new(), &turn(&world, &first, &none));
+    let swapped =
+        plan(vec![offer("web", None, "240.0.0.1", Protocol::Tcp), offer("db", None, "240.0.0.2", Protocol::Http)]);
+    let second = desired(&world, &swapped, &first);
+    let changed = views.update(&Turn { desired_changed: true, ..turn(&world, &second, &none) });
+    assert_eq!(names_of(&changed[&key], ResourceType::Route), [DB]);
+    assert!(changed[&key].check().is_empty());
+    // Nothing is wanted any more.
+    let third = desired(&world, &Plan::default(), &second);
+    let changed = views.update(&Turn { desired_changed: true, ..turn(&world, &third, &none) });
+    assert!(changed[&key].is_empty());
+}
+
+#[test]
+fn attempts_make_a_view_of_their_own() {
+    let world = two_services();
+    let desired = desired(&world, &two_offers(), &Desired::default());
+    let none = BTreeSet::new();
+    let turn = turn(&world, &desired, &none);
+    let mut views = Views::default();
+    let shared = views.snapshot(&key(&desired, None), &BTreeMap::new(), &turn);
+    let own_key = key(&desired, Some("gw"));
+    let attempt = |number| BTreeMap::from([(Arc::from("vip/240.0.0.1:80"), number)]);
+    let own = views.snapshot(&own_key, &attempt(1), &turn);
+    let version = |snapshot: &XdsSnapshot, name: &str| {
+        snapshot.get(ResourceType::Listener, name).map(|resource| resource.version().clone())
+    };
+    assert_ne!(version(&shared, "vip/240.0.0.1:80"), version(&own, "vip/240.0.0.1:80"));
+    assert_eq!(version(&shared, "vip/240.0.0.2:80"), version(&own, "vip/240.0.0.2:80"));
+    assert_eq!(shared.version(ResourceType::Cluster), own.version(ResourceType::Cluster));
+    let again = views.snapshot(&own_key, &attempt(2), &turn);
+    assert_eq!(again.changed_from(&own, ResourceType::Listener), exactly(&["vip/240.0.0.1:80"]));
+    // A view that nobody is of is made anew when somebody is.
+    views.retain(|key| key.own.is_none());
+    assert!(Arc::ptr_eq(&shared, &views.snapshot(&key(&desired, None), &BTreeMap::new(), &turn)));
+    let anew = views.snapshot(&own_key, &attempt(2), &turn);
+    assert_eq!(anew.changed_from(&again, ResourceType::Listener), Changes::Everything);
+    assert_eq!(anew.version(ResourceType::Listener), again.version(ResourceType::Listener));
+}
+
+#[test]
+fn names_lead_to_what_is_published_and_a_pods_only_while_it_can_be_used() {
+    let mut world = two_services();
+    let mut of_pods = access("db");
+    of_pods.per = VipPer::Pod;
+    world.apply(vec![put("east", Object::Access(of_pods))], 0);
+    let mut plan = plan(vec![
+        offer("web", None, "240.0.0.1", Protocol::Http),
+        offer("db", Some("db-0.east"), "240.0.0.2", Protocol::Tcp),
+    ]);
+    let published = |offer: &Offer| Published {
+        address: offer.address,
+        slot: offer.slot.clone(),
+        hostnames: names(&[&offer.slot.service.name]).into(),
+        ttl_seconds: 5,
+        ports: vec![offer.port.clone()],
+    };
+    let offered = desired(&world, &plan, &Desired::default());
+    assert_eq!(records(&world, &plan, &offered), [], "what is only offered has no name");
+    plan.published = plan.offers.values().map(published).collect();
+    let told = |world: &World| {
+        let records = records(world, &plan, &offered);
+        records.iter().map(|r| format!("{} {}", r.name, r.address)).collect::<Vec<_>>()
+    };
+    let web = ["web 240.0.0.1", "east.web.shop.svc.clusterset.local 240.0.0.1"];
+    assert_eq!(told(&world), [web[0], web[1], "db 240.0.0.2"]);
+    world.apply(vec![put("east", slice("db", &[("db-0", "10.0.0.2", false)]))], 0);
+    assert_eq!(told(&world), web);
+    world.apply(vec![put("east", slice("web", &[("web-0", "10.0.0.1", false)]))], 0);
+    assert_eq!(told(&world), web, "a service's name stays: Envoy answers 503");
+}
