@@ -23,7 +23,7 @@ use crate::feedback::{Feedback, Report};
 use crate::model::Timestamp;
 use crate::model::id::{NamespacedName, NodeId};
 use crate::model::object::{Change, Pool};
-use crate::model::world::{Sync, Touched, World};
+use crate::model::world::{ClusterState, Sync, Touched, World};
 use crate::policy;
 use crate::snapshot::ResourceType;
 use crate::store::{NodeEvent, Store};
@@ -166,8 +166,14 @@ impl Owner {
     }
 
     fn changes(&mut self, changes: Vec<Change>, news: &mut News, now: Timestamp) {
+        self.outputs.inventory.kube_nodes(&changes);
         let mut touched = self.world.apply(changes, now);
         self.outputs.inventory.pods(std::mem::take(&mut touched.pods));
+        for name in &touched.clusters {
+            if self.world.cluster(name).is_some_and(|cluster| matches!(cluster.sync, Sync::Synced)) {
+                self.outputs.inventory.read_whole(name);
+            }
+        }
         news.world.merge(touched);
     }
 
@@ -402,12 +408,11 @@ impl Owner {
     async fn make_plan(&mut self, now: Timestamp) -> bool {
         self.feedback.prune(REMEMBER_NODES_MS, now);
         let pools: Vec<&Pool> = self.world.pools().map(AsRef::as_ref).collect();
-        let is_all_known = self.world.clusters().all(|cluster| matches!(cluster.sync, Sync::Synced));
+        let accesses = self.world.accesses().map(|access| access.id.clone()).collect();
         let plan = vip::plan(&Inputs {
             now,
             claims: &self.claims,
-            // A claim that is missing while a cluster cannot be read says nothing: nothing is withdrawn for it.
-            claims_known: if is_all_known { ClaimsKnown::All } else { ClaimsKnown::Partly },
+            claims_known: self.claims_known(&accesses),
             ledger: &self.ledger,
             feedback: &self.feedback,
             pools: &pools,
@@ -429,6 +434,18 @@ impl Owner {
         }
         self.plan = plan;
         true
+    }
+
+    /// What it says that a VIP has no claim. Accesses are the primary's alone; their services may be in any cluster,
+    /// so that while one cannot be read, a missing claim of an access that is there says nothing.
+    fn claims_known<'a>(&self, accesses: &'a BTreeSet<NamespacedName>) -> ClaimsKnown<'a> {
+        let is_read = |cluster: &ClusterState| matches!(cluster.sync, Sync::Synced);
+        let primary = self.world.primary().and_then(|name| self.world.cluster(name));
+        match (self.world.clusters().all(is_read), primary.is_some_and(is_read)) {
+            (true, _) => ClaimsKnown::All,
+            (false, true) => ClaimsKnown::OfAccesses(accesses),
+            (false, false) => ClaimsKnown::Partly,
+        }
     }
 
     async fn commit(&mut self, plan: &Plan) -> Result<(), String> {
