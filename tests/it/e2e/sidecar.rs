@@ -102,10 +102,12 @@ async fn two_envoys_of_one_id_are_both_served_and_the_weaker_proof_counts() {
     setup.deploy(&Setup::service("catalog", "http"), 10..11, "edge").await;
     let catalog = resolve(&plane, "catalog");
     eventually("both to follow", WITHIN, || (first.listens_on(catalog) && second.listens_on(catalog)).then_some(()));
-    eventually("people to be told", WITHIN, || plane.log().contains("another stream").then_some(()));
+    let told = "2 streams use the node id gw-1";
+    eventually("people to be told", WITHIN, || plane.command(&["status"]).contains(told).then_some(()));
 
     for gone in [&mut second, &mut first] {
         gone.stop_envoy();
+        eventually("it to be told no more", WITHIN, || (!plane.command(&["status"]).contains(told)).then_some(()));
         tokio::time::sleep(Duration::from_millis(500)).await;
         if node(&plane, "gw-1").is_some_and(|row| row["state"] == "Connected") {
             plane.wait_vip("shop/checkout", "Published");
