@@ -180,6 +180,12 @@ impl<'a> NodeRef<'a> {
         self.node.sessions.len()
     }
 
+    /// Since when more than one stream uses its id; `None` while one does, or none.
+    pub fn shared_since(&self) -> Option<Timestamp> {
+        let newest = self.node.sessions.iter().map(|s| s.connected_at).max();
+        newest.filter(|_| self.streams() > 1)
+    }
+
     /// Since when it is connected or gone.
     pub fn since(&self) -> Timestamp {
         self.node.since

@@ -16,11 +16,15 @@ use crate::model::world::{ClusterState, MergedService, Sync};
 use crate::policy::LbConfig;
 use crate::vip::{VipState, VipStatus};
 
+/// How long a node's id may be used by two streams before it is told: one that reconnects may be
+/// there before its old end is noticed.
+const SHARED_ID_MS: i64 = 5_000;
+
 impl Owner {
     /// Builds the rows of a query.
     pub(super) fn answer(&self, query: Query, now: Timestamp) -> Answer {
         match query {
-            Query::Status => Answer::Status(Box::new(self.status())),
+            Query::Status => Answer::Status(Box::new(self.status(now))),
             Query::Clusters => Answer::Clusters(self.world.clusters().map(|c| cluster_row(c, now)).collect()),
             Query::Services => Answer::Services(self.world.services().map(|s| self.service_row(&s)).collect()),
             Query::Accesses => Answer::Accesses(self.access_rows()),
@@ -29,7 +33,7 @@ impl Owner {
         }
     }
 
-    fn status(&self) -> StatusView {
+    fn status(&self, now: Timestamp) -> StatusView {
         let mut vips: BTreeMap<String, usize> = BTreeMap::new();
         for status in &self.plan.statuses {
             *vips.entry(status.state.to_string()).or_default() += 1;
@@ -51,11 +55,11 @@ impl Owner {
             accesses: self.world.accesses().count(),
             vips,
             nodes: self.feedback.nodes().filter(|node| node.connected()).count(),
-            problems: self.problems(),
+            problems: self.problems(now),
         }
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self, now: Timestamp) -> Vec<Problem> {
         let mut problems = self.source_problems.clone();
         let mut tell = |cluster: &str, object: String, field: &str, message: String, remedy: String| {
             let (cluster, field) = (cluster.to_owned(), field.to_owned());
@@ -78,6 +82,16 @@ impl Owner {
         for ignored in self.world.ignored() {
             let remedy = "put it into the primary cluster's folder".to_owned();
             tell(ignored.cluster.as_str(), ignored.object.to_string(), "", ignored.reason.clone(), remedy);
+        }
+        for node in self.feedback.nodes() {
+            if node.shared_since().is_some_and(|since| now.saturating_sub(since) > SHARED_ID_MS) {
+                let (id, count) = (&node.facts().id, node.streams());
+                let message = format!(
+                    "{count} streams use the node id {id}: Envoys share it, or one is being restarted; only what all of them \
+                     have proved counts"
+                );
+                tell("", format!("Node {id}"), "node.id", message, "give each Envoy a node.id of its own".to_owned());
+            }
         }
         let access = |id: &NamespacedName| format!("ClusterAccess {id}");
         for (id, state) in &self.accesses {

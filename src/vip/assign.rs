@@ -13,7 +13,7 @@ use crate::model::slot::Slot;
 
 use super::allocate::{family_name, quota_refusal};
 use super::plan::{Held, Planning, claim_key, slot_key};
-use super::types::{AssignRequest, Claim, ClaimsKnown, Reason};
+use super::types::{AssignRequest, Claim, Reason};
 
 /// A slot on a gateway that shall have an address.
 struct Want<'a> {
@@ -160,7 +160,7 @@ impl<'a> Planning<'a> {
         for node in self.inputs.feedback.nodes() {
             for (slot, address) in node.assignments() {
                 let has_row = self.rows.get(&address).is_some_and(|row| row.slot == *slot);
-                let undecided = self.inputs.claims_known == ClaimsKnown::Partly
+                let undecided = !self.inputs.claims_known.decides(&slot.access)
                     && !self.claims.contains_key(&slot_key(slot))
                     && self.inputs.ledger.by_slot(slot).is_none();
                 if !has_row && !undecided {

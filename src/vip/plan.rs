@@ -14,7 +14,7 @@ use crate::model::slot::Slot;
 
 use super::allocate::Space;
 use super::ledger::{LedgerChange, Vip, VipPort};
-use super::types::{Claim, ClaimsKnown, Inputs, Plan, Problem, Reason};
+use super::types::{Claim, Inputs, Plan, Problem, Reason};
 
 /// Says what shall be done: a pure function, called for each turn. See [`Plan`] for the order in
 /// which the caller does it.
@@ -113,7 +113,7 @@ impl<'a> Planning<'a> {
                     self.tell_disagreements(row, claim);
                     Some(self.hold(row, claim))
                 }
-                None if self.inputs.claims_known == ClaimsKnown::Partly => Some(Cow::Borrowed(row)),
+                None if !self.inputs.claims_known.decides(&row.slot.access) => Some(Cow::Borrowed(row)),
                 _ => self.withdraw(row),
             };
             match next {

@@ -11,9 +11,7 @@ use crate::model::slot::Slot;
 
 use super::ledger::{Phase, Vip};
 use super::plan::{Planning, slot_key};
-use super::types::{
-    Audience, Claim, ClaimsKnown, GatewayState, GatewayStatus, Offer, Published, Reason, VipState, VipStatus,
-};
+use super::types::{Audience, Claim, GatewayState, GatewayStatus, Offer, Published, Reason, VipState, VipStatus};
 use super::{listener_name, listener_prefix};
 
 /// Gateways that a selector matches.
@@ -50,7 +48,7 @@ impl<'a> Planning<'a> {
             let Some(row) = self.rows.get(&address).cloned() else { continue };
             let claim = self.claims.get(&slot_key(&row.slot)).copied();
             let subject = Subject::new(&row, claim);
-            let frozen = claim.is_none() && self.inputs.claims_known == ClaimsKnown::Partly;
+            let frozen = claim.is_none() && !self.inputs.claims_known.decides(&row.slot.access);
             let claimed = row.phase == Phase::Held && (claim.is_some() || frozen);
             let fleet = self.fleet(&mut fleets, &row);
             let (measured, audience) = self.measure_all(&subject, fleet, claimed);

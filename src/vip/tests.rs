@@ -1,6 +1,6 @@
 //! Tables for each transition and disagreement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ pub(super) fn choose_first(input: &VipInput) -> VipDecision {
 struct Bench {
     now: i64,
     claims: Vec<Claim>,
-    known: ClaimsKnown,
+    known: ClaimsKnown<'static>,
     pools: Vec<Pool>,
     ledger: Ledger,
     feedback: Feedback,
@@ -615,6 +615,19 @@ fn nothing_is_withdrawn_while_the_claims_are_not_known() {
     assert_eq!(state(&bench.turn()), VipState::Unpublishing);
     bench.known = ClaimsKnown::Partly;
     assert_eq!(bench.turn_at(1_000_000).ledger_changes, []);
+}
+
+#[test]
+fn a_vip_whose_access_is_gone_is_withdrawn_though_what_others_choose_cannot_be_read() {
+    let there: &'static BTreeSet<NamespacedName> = Box::leak(Box::default());
+    let mut bench = Bench::published();
+    let access = bench.claims[0].access.clone();
+    bench.claims.clear();
+    let with: &'static BTreeSet<NamespacedName> = Box::leak(Box::new([access].into()));
+    bench.known = ClaimsKnown::OfAccesses(with);
+    assert_eq!(state(&bench.turn_at(1_000)), VipState::Published, "its service may be in what cannot be read");
+    bench.known = ClaimsKnown::OfAccesses(there);
+    assert_eq!(state(&bench.turn_at(2_000)), VipState::Unpublishing);
 }
 
 #[test]

@@ -49,11 +49,25 @@ impl Claim {
 
 /// How much the claims that are passed say by their absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimsKnown {
+pub enum ClaimsKnown<'a> {
     /// These are all: a VIP without a claim is withdrawn.
     All,
-    /// The source of claims was not read yet, or cannot be: a VIP without a claim stays as it is.
+    /// These are all accesses, but what some of them choose cannot be read: a VIP without a claim
+    /// is withdrawn only where its access is none of these.
+    OfAccesses(&'a BTreeSet<NamespacedName>),
+    /// The source of accesses was not read yet, or cannot be: a VIP without a claim stays as it is.
     Partly,
+}
+
+impl ClaimsKnown<'_> {
+    /// Whether it says something that the access has no claim for a VIP.
+    pub(super) fn decides(self, access: &NamespacedName) -> bool {
+        match self {
+            ClaimsKnown::All => true,
+            ClaimsKnown::OfAccesses(there) => !there.contains(access),
+            ClaimsKnown::Partly => false,
+        }
+    }
 }
 
 /// Spans of time.
@@ -85,7 +99,7 @@ pub struct Inputs<'a> {
     /// What is wished for.
     pub claims: &'a [Claim],
     /// Whether that is all.
-    pub claims_known: ClaimsKnown,
+    pub claims_known: ClaimsKnown<'a>,
     /// What is durable.
     pub ledger: &'a Ledger,
     /// What the data plane told.

@@ -1,12 +1,13 @@
 //! The part of a turn in which VIPs are planned and the plan is made durable.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Owner;
 use crate::model::Timestamp;
 use crate::model::decision::NodeRole;
+use crate::model::id::NamespacedName;
 use crate::model::object::Pool;
 use crate::model::world::{ClusterState, Sync};
 use crate::policy;
@@ -26,10 +27,11 @@ impl Owner {
         let vip::Settings { grace_ms, forget_ms, .. } = self.settings.vip;
         self.feedback.prune(REMEMBER_NODES_MS.max(grace_ms).max(forget_ms).saturating_add(60_000), now);
         let pools: Vec<&Pool> = self.world.pools().map(AsRef::as_ref).collect();
+        let accesses = self.world.accesses().map(|access| access.id.clone()).collect();
         let plan = vip::plan(&Inputs {
             now,
             claims: &self.claims,
-            claims_known: self.claims_known(),
+            claims_known: self.claims_known(&accesses),
             ledger: &self.ledger,
             feedback: &self.feedback,
             pools: &pools,
@@ -83,17 +85,20 @@ impl Owner {
 
     /// Whether a claim that is missing is gone. Accesses are read from the primary, so that has to be there and
     /// readable. Of any other cluster it is enough that it was read once, for what is known of it stays while it cannot
-    /// be read: else, of two hundred clusters, one that is down would keep every address from being released.
-    fn claims_known(&self) -> ClaimsKnown {
+    /// be read: else, of two hundred clusters, one that is down would keep every address from being released. Where one
+    /// was never read, at least the accesses that are not `there` any more are gone.
+    fn claims_known<'a>(&self, there: &'a BTreeSet<NamespacedName>) -> ClaimsKnown<'a> {
         let is_known = |cluster: &ClusterState| {
             let was_read = self.read_once.contains(&cluster.name);
             matches!(cluster.sync, Sync::Synced)
                 || (was_read && self.world.primary().is_some_and(|primary| *primary != cluster.name))
         };
-        if self.world.primary().is_some() && self.world.clusters().all(is_known) {
-            ClaimsKnown::All
-        } else {
-            ClaimsKnown::Partly
+        let primary = self.world.primary().and_then(|name| self.world.cluster(name));
+        match primary {
+            Some(primary) if !is_known(primary) => ClaimsKnown::Partly,
+            None => ClaimsKnown::Partly,
+            Some(_) if self.world.clusters().all(is_known) => ClaimsKnown::All,
+            Some(_) => ClaimsKnown::OfAccesses(there),
         }
     }
 

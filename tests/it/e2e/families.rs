@@ -46,7 +46,11 @@ async fn one_name_has_addresses_of_both_families_that_lead_to_pods_of_both() {
     gateway.start_envoy().start_agent();
 
     // One of the two families cannot be bound: that family alone is not answered.
-    host.make_local(v6);
+    let vip6 = eventually("the IPv6 VIP", WITHIN, || {
+        let vips = plane.vips();
+        vips.iter().filter_map(|vip| vip["address"].as_str()).find(|a| a.contains(':')).map(str::to_owned)
+    });
+    host.add_address(&vip6);
     for pool in [v4, v6] {
         host.route_here(pool);
     }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::{Setup, clusterset, resolve};
 use crate::support::fleet::{ControlPlane, Gateway, Speaks};
 use crate::support::manifests::access_yaml;
-use crate::support::traffic::Stream;
-use crate::support::{eventually, in_net};
+use crate::support::{eventually, in_net, traffic};
 
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long is waited for something not to happen.
@@ -50,13 +49,12 @@ async fn a_pools_selector_says_which_gateways_have_its_vips_also_when_it_changes
     assert!(outer.listens_on(to) && !inner.listens_on(to));
     assert_eq!(inner.page("/clusters").map(|page| page.contains("shop/checkout")), Some(false), "not even a cluster");
 
-    let stream = Stream::start(to, &clusterset("checkout"), 100);
     setup.clusters.write("east", "pool.yaml", &selecting(&setup, "inner"));
     eventually("the VIP to be on the other gateway only", WITHIN, || {
         assert!(!plane.resolve(&clusterset("checkout")).is_empty(), "the name is answered all the while");
         (inner.listens_on(to) && !outer.listens_on(to)).then_some(())
     });
-    let tally = stream.stop().await;
+    let tally = traffic::send(to, &clusterset("checkout"), 20).await;
     assert_eq!(tally.failed, Vec::<String>::new());
     assert_eq!(plane.wait_vip("shop/checkout", "Published")["gateways"][0]["node"], "gw-inner");
 }

@@ -85,6 +85,41 @@ async fn pods_that_speak_h2c_or_grpc_are_reached_by_http2() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_changes_its_protocol_while_requests_run() {
+    let setup = Setup::new();
+    setup.deploy(&Setup::service("checkout", "tcp"), 0..2, "edge").await;
+    let plane = setup.control_plane();
+    let mut gateways =
+        [Speaks::Delta, Speaks::Sotw].map(|speaks| setup.gateway(&format!("gw-{speaks:?}"), &plane, speaks));
+    for gateway in &mut gateways {
+        gateway.start_envoy().start_agent();
+    }
+    let to = resolve(&plane, "checkout");
+    let stream = traffic::Stream::start(to, &clusterset("checkout"), 200);
+    for (before, after) in [("tcp", "http"), ("http", "tcp"), ("tcp", "http")] {
+        for cluster in ["east", "west"] {
+            let text = setup.clusters.read(cluster, "checkout.yaml");
+            let edited = text.replace(&format!("appProtocol: {before}"), &format!("appProtocol: {after}"));
+            assert_ne!(text, edited);
+            setup.clusters.write(cluster, "checkout.yaml", &edited);
+        }
+        let wanted = format!("main:8080/{}", if after == "tcp" { "Tcp" } else { "Http" });
+        eventually("the new protocol", WITHIN, || {
+            let row = plane.row("/api/v1/services", "name", "checkout")?;
+            (row["ports"][0].as_str()? == wanted).then_some(())
+        });
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    let tally = stream.stop().await;
+    assert_eq!(tally.failed, Vec::<String>::new());
+    assert_eq!(plane.wait_vip("shop/checkout", "Published")["bound"], "2/2");
+    for gateway in &gateways {
+        assert_eq!(gateway.stat("listener_manager.lds.update_rejected"), Some(0));
+        assert_eq!(gateway.stat("cluster_manager.cds.update_rejected"), Some(0));
+    }
+}
+
 /// A pod of bytes: it says its name, then sends back what it gets. It takes the place of HTTP pods, so
 /// that a request for an upgrade is granted, as by a WebSocket server.
 async fn start_echo_pod(address: IpAddr, name: &'static str, greeting: Greeting) {

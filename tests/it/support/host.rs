@@ -56,6 +56,12 @@ impl Host {
         ip(&format!("route add {pool} via {far} dev v{}", self.name));
     }
 
+    /// Gives the host an IPv6 address of a VIP: where a local route is enough for IPv4, Linux binds only
+    /// IPv6 addresses that are there one by one.
+    pub fn add_address(&self, address: &str) {
+        ip(&format!("-n {} addr add {address}/128 dev lo nodad", self.name));
+    }
+
     /// Makes every address of the pool local, as an operator would.
     pub fn make_local(&self, pool: &str) {
         ip(&format!("-n {} route add local {pool} dev lo", self.name));
