@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName};
-use crate::model::object::{KubeNode, Pod};
+use crate::model::object::{Locality, Pod};
 use crate::model::world::PodChange;
 use crate::store::{NodeEvent, Store, StoreError};
 
@@ -29,7 +29,8 @@ struct Waiting {
     forgotten: BTreeSet<ClusterName>,
     /// `None` where the pod is gone.
     pods: BTreeMap<Key<NamespacedName>, Option<Arc<Pod>>>,
-    nodes: BTreeMap<Key<Arc<str>>, KubeNode>,
+    /// `None` where the Kubernetes node is gone.
+    nodes: BTreeMap<Key<Arc<str>>, Option<Locality>>,
     /// Clusters whose pods that were not told since the time are gone, once the pods here are written.
     prune: BTreeMap<ClusterName, Timestamp>,
     events: VecDeque<NodeEvent>,
@@ -84,12 +85,8 @@ impl Waiting {
         if !changes.is_empty() {
             store.apply_pods(changes, now()).await?;
         }
-        let mut of_cluster: BTreeMap<&ClusterName, Vec<KubeNode>> = BTreeMap::new();
-        for ((cluster, _), node) in &self.nodes {
-            of_cluster.entry(cluster).or_default().push(node.clone());
-        }
-        for (cluster, nodes) in of_cluster {
-            store.apply_kube_nodes(cluster, &nodes, now()).await?;
+        if !self.nodes.is_empty() {
+            store.apply_kube_nodes(&self.nodes, now()).await?;
         }
         for (cluster, since) in &self.prune {
             let gone = store.prune_pods(cluster, *since).await?;
@@ -116,11 +113,11 @@ impl Inventory {
         }
     }
 
-    /// Adds a Kubernetes node, which says where its pods run.
-    pub fn kube_node(&self, cluster: ClusterName, node: KubeNode) {
-        self.add(|waiting| {
-            waiting.nodes.insert((cluster, node.name.clone()), node);
-        });
+    /// Adds what Kubernetes nodes say of where their pods run; `None` where one is gone.
+    pub fn kube_nodes(&self, nodes: BTreeMap<Key<Arc<str>>, Option<Locality>>) {
+        if !nodes.is_empty() {
+            self.add(|waiting| waiting.nodes.extend(nodes));
+        }
     }
 
     /// Says that all pods that the cluster has have been told since `since`: others are gone.

@@ -21,7 +21,7 @@ use crate::dns;
 use crate::feedback::{Feedback, Report};
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
-use crate::model::object::{Change, Object};
+use crate::model::object::{Change, Object, ObjectKind};
 use crate::model::world::{Touched, World};
 use crate::snapshot::ResourceType;
 use crate::store::{NodeEvent, Store};
@@ -210,8 +210,11 @@ impl Owner {
                 }
                 Change::Apply { cluster, object } => {
                     if let Object::Node(node) = &**object {
-                        nodes.insert((cluster.clone(), node.name.clone()), node.clone());
+                        nodes.insert((cluster.clone(), node.name.clone()), Some(node.locality.clone()));
                     }
+                }
+                Change::Delete { cluster, key } if key.kind == ObjectKind::Node => {
+                    nodes.insert((cluster.clone(), key.name.clone()), None);
                 }
                 Change::Synced { .. } | Change::Delete { .. } | Change::Unknown { .. } => {}
             }
@@ -220,7 +223,7 @@ impl Owner {
         let inventory = &self.outputs.inventory;
         // Pods first: that a cluster is forgotten is told among them, and holds for its nodes.
         inventory.pods(std::mem::take(&mut touched.pods));
-        nodes.into_iter().for_each(|((cluster, _), node)| inventory.kube_node(cluster, node));
+        inventory.kube_nodes(nodes);
         for cluster in read {
             // Whatever was not told until now went away while nobody looked.
             inventory.prune(cluster.clone(), self.started_at);

@@ -1,9 +1,10 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::build::id;
-use crate::model::object::{KubeNode, Labels, Locality, Pod};
+use crate::model::object::{Labels, Locality, Pod};
 use crate::model::world::PodChange;
 use crate::reconcile::{Inventory, now};
 use crate::store::{NodeEvent, Store};
@@ -39,7 +40,7 @@ async fn pods_that_went_while_nobody_looked_are_removed_once_their_cluster_was_r
     let inventory = Inventory::default();
     let started_at = now();
     inventory.pods(vec![upsert("east", "stays"), upsert("east", "new")]);
-    inventory.kube_node("east".into(), KubeNode { name: "n1".into(), locality: Locality::default() });
+    inventory.kube_nodes(BTreeMap::from([(("east".into(), "n1".into()), Some(Locality::default()))]));
     inventory.prune("east".into(), started_at);
     write(&inventory, &store).await;
     assert_eq!(store.count_pods().await.unwrap(), 3, "east's two, and west's, which was not read yet");
