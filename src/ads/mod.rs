@@ -168,6 +168,9 @@ pub struct Limits {
     /// How long a response may stay unanswered before the stream is closed, for all types but clusters.
     /// Small responses fit into buffers on the way, so that a client that reads nothing shows only by this.
     pub ack_timeout: Duration,
+    /// How long routes, clusters and endpoints outlive a removed listener. Its open connections go on while it drains
+    /// (Envoy's `--drain-time-s`), and without a cluster their requests would be answered 503. Zero removes at once.
+    pub drain_timeout: Duration,
     /// How long make-before-break waits for a client (rule 4) before the rest is sent all the same.
     pub order_timeout: Duration,
 }
@@ -184,6 +187,7 @@ impl Default for Limits {
             first_request_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
             ack_timeout: Duration::from_secs(300),
+            drain_timeout: Duration::ZERO,
             order_timeout: Duration::from_secs(10),
         }
     }

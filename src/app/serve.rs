@@ -77,8 +77,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         let until = shutdown.clone();
         tasks.spawn(async move { dns::serve(udp, tcp, table_rx, until).await.context("DNS") });
     }
+    // A drained listener's last connections are served for as long as a node that is gone is waited for.
+    let limits = ads::Limits { drain_timeout: config.grace, ..ads::Limits::default() };
     let mode = if config.insecure { Mode::Insecure } else { Mode::Local };
-    let ads = AdsServer::new(spawn_ads(&events), ads::Limits::default());
+    let ads = AdsServer::new(spawn_ads(&events), limits);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
     let source = start_manifests(&config, &store, &events).await?;
     serve_admin(&config, &ads, source, &events, mode, &shutdown, &mut tasks).await?;

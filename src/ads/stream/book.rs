@@ -162,6 +162,12 @@ impl Book {
         self.protocol == Protocol::Sotw && self.ty.is_complete_list()
     }
 
+    /// Whether anything that is in the snapshot waits to be sent, and not only removals. O(pending).
+    pub(super) fn has_pending_of(&self, snapshot: &XdsSnapshot) -> bool {
+        let others = self.answer_due || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
+        others || self.pending.keys().any(|name| snapshot.get(self.ty, name).is_some())
+    }
+
     /// Whether there is something left to look at.
     pub(super) fn has_pending(&self) -> bool {
         self.answer_due || !self.pending.is_empty() || !self.suspects.is_empty() || !self.not_understood_due.is_empty()

@@ -125,6 +125,8 @@ pub struct Stream {
     endpoints_elsewhere: bool,
     /// Since when something is held back for the order's sake.
     held_since: Option<Millis>,
+    /// Listeners that were removed may drain until then: their connections go on, and what they lead to has to stay.
+    draining_until: Option<Millis>,
 }
 
 impl Stream {
@@ -142,6 +144,7 @@ impl Stream {
             awaited: BTreeSet::new(),
             endpoints_elsewhere: false,
             held_since: None,
+            draining_until: None,
         }
     }
 
@@ -211,19 +214,27 @@ impl Stream {
             self.awaited.clear();
         }
         self.prune_awaited(&snapshot);
+        self.draining_until = self.draining_until.filter(|until| now < *until);
+        let drains = self.draining_until.is_some();
         // The second round is for removals: what they wait for may have turned out to be nothing.
         for ty in ResourceType::ALL.into_iter().chain([ResourceType::Cluster, ResourceType::Endpoint]) {
             if !overdue && self.must_wait(ty) {
                 continue;
             }
-            let removals = if overdue || self.may_remove(ty) { Removals::Now } else { Removals::Held };
+            let serves_a_drain = drains && ty != ResourceType::Listener;
+            let may_remove = !serves_a_drain && (overdue || self.may_remove(ty));
+            let removals = if may_remove { Removals::Now } else { Removals::Held };
             let max_bytes = self.limits.max_response_bytes;
             if let Some(batch) = self.book_mut(ty).plan(&snapshot, removals, max_bytes) {
                 return Some(self.send(ty, batch, &snapshot, now));
             }
         }
         // What is due but could not be sent was held back, unless it only waits for its own ACK.
-        let held = self.books.iter().any(|book| book.in_flight.is_none() && book.has_pending());
+        // What a draining listener still needs is kept on purpose, which is no reason to hurry anything.
+        let held = self.books.iter().any(|book| {
+            let is_kept = drains && book.ty != ResourceType::Listener && !book.has_pending_of(&snapshot);
+            book.in_flight.is_none() && book.has_pending() && !is_kept
+        });
         self.held_since = held.then(|| self.held_since.filter(|_| !overdue).unwrap_or(now));
         None
     }
@@ -232,7 +243,7 @@ impl Stream {
     pub fn next_deadline(&self) -> Option<Millis> {
         let held = self.held_since.map(|since| since + millis(self.limits.order_timeout));
         let unanswered = self.oldest_in_flight().map(|(_, at)| at + millis(self.limits.ack_timeout));
-        held.into_iter().chain(unanswered).min()
+        held.into_iter().chain(unanswered).chain(self.draining_until).min()
     }
 
     /// The type whose response the client has left unanswered for longer than it may. Clusters do not
@@ -311,6 +322,9 @@ impl Stream {
             resources: batch.resources.clone(),
             removed,
         };
+        if ty == ResourceType::Listener && !batch.removed.is_empty() {
+            self.draining_until = Some(now + millis(self.limits.drain_timeout)).filter(|until| now < *until);
+        }
         let seq = self.seq;
         let changed = self.book_mut(ty).sent(batch, nonce, seq, now);
         if ty == ResourceType::Cluster {

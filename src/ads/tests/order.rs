@@ -1,18 +1,25 @@
 //! Rule 4: make before break, across ACKs, and no longer than a silent client deserves.
 
+use std::time::Duration;
+
 use super::client::*;
-use crate::ads::Protocol;
+use crate::ads::{Limits, Protocol};
 use crate::snapshot::{ResourceType, SnapshotBuilder};
 
 /// A client that runs service `a`: cluster, endpoints, listener and route.
 fn running(protocol: Protocol) -> (Client, SnapshotBuilder) {
+    running_with(protocol, Limits::default())
+}
+
+fn running_with(protocol: Protocol, limits: Limits) -> (Client, SnapshotBuilder) {
     let mut builder = SnapshotBuilder::new();
     builder.update(|edit| {
         for ty in ResourceType::ALL {
             edit.set(res(ty, "a", "1"));
         }
     });
-    let mut client = Client::on(protocol, builder.latest());
+    let mut client = Client::with_limits(protocol, limits);
+    client.publish(builder.latest());
     client.subscribe(Cluster, &["*"]);
     client.subscribe(Listener, &["*"]);
     client.subscribe(Endpoint, &["a"]);
@@ -144,4 +151,38 @@ fn rule_04_a_client_whose_endpoints_come_from_elsewhere_waits_once() {
     client.publish(builder.latest());
     client.settle();
     assert_eq!(client.take_log(), ["cluster: b", "listener: b"]);
+}
+
+#[test]
+fn rule_04_what_a_draining_listener_leads_to_outlives_it() {
+    for protocol in BOTH {
+        let limits = Limits { drain_timeout: Duration::from_secs(60), ..Limits::default() };
+        let (mut client, mut builder) = running_with(protocol, limits);
+        builder.update(|edit| {
+            ResourceType::ALL.into_iter().for_each(|ty| {
+                edit.remove(ty, "a");
+            });
+        });
+        client.publish(builder.latest());
+        client.settle();
+        assert!(client.holds(Listener).is_empty(), "{protocol:?}");
+        assert_eq!(client.holds(Cluster), ["a=1"], "{protocol:?}");
+
+        // Meanwhile what is new is held back by nothing.
+        client.now += 30_000;
+        builder.update(|edit| {
+            edit.set(res(Cluster, "b", "1")).set(res(Endpoint, "b", "1")).set(res(Listener, "b", "1"));
+        });
+        client.publish(builder.latest());
+        client.subscribe(Endpoint, &["b"]);
+        client.settle();
+        assert_eq!(
+            (client.holds(Listener), client.holds(Cluster)),
+            (vec!["b=1".into()], vec!["a=1".into(), "b=1".into()])
+        );
+
+        client.now += 30_001;
+        client.settle();
+        assert_eq!(client.holds(Cluster), ["b=1"], "{protocol:?}");
+    }
 }
