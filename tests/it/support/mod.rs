@@ -9,6 +9,7 @@ pub mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,21 @@ pub fn free_addr() -> SocketAddr {
     listener.local_addr().expect("bound")
 }
 
-/// A /24 of loopback that no other test of this process uses, as its first three octets. The
-/// process id keeps two runs on one machine apart.
+/// A /24 of loopback that no other test uses, as its first three octets. A socket that is held until the process ends
+/// keeps other runs on this machine out of the /16.
 pub fn own_loopback_net() -> [u8; 3] {
     static NEXT: AtomicU8 = AtomicU8::new(0);
-    let pid = std::process::id();
-    let second = 64 + (pid % 128) as u8;
-    [127, second, NEXT.fetch_add(1, Ordering::Relaxed)]
+    static OURS: OnceLock<(u8, TcpListener)> = OnceLock::new();
+    let (second, _) = OURS.get_or_init(|| {
+        let start = std::process::id() % 128;
+        (0..128)
+            .map(|step| 64 + ((start + step) % 128) as u8)
+            .find_map(|second| {
+                TcpListener::bind((Ipv4Addr::new(127, second, 255, 254), 61_000)).ok().map(|l| (second, l))
+            })
+            .expect("one of 128 nets is free")
+    });
+    [127, *second, NEXT.fetch_add(1, Ordering::Relaxed)]
 }
 
 /// An address within a /24.
