@@ -16,22 +16,30 @@
 
 // What everything may use.
 /// Flags, environment and file, in this precedence; addresses that are safe.
+#[cfg(feature = "control-plane")]
 pub mod config;
 /// Logging.
+#[cfg(feature = "control-plane")]
 pub mod telemetry;
 /// Who is calling, and what they may do. Pure.
+#[cfg(feature = "control-plane")]
 pub mod trust;
 
 // The truth, without I/O and clock.
 /// Who runs what, by what the data plane told. Pure.
+#[cfg(feature = "control-plane")]
 pub mod feedback;
 /// Ids, objects, the merge of clusters, decisions. Pure.
+#[cfg(feature = "control-plane")]
 pub mod model;
 /// Where traffic goes and which address is taken: the default policies and the envelope around them.
+#[cfg(feature = "control-plane")]
 pub mod policy;
 /// Pools, the ledger, and the plan for every VIP. Pure.
+#[cfg(feature = "control-plane")]
 pub mod vip;
 /// Decisions become Envoy's messages. Pure.
+#[cfg(feature = "control-plane")]
 pub mod xds;
 
 // The xDS library: knows nothing of Kubernetes, VIPs or policies.
@@ -42,22 +50,31 @@ pub mod snapshot;
 
 // The edges.
 /// Authoritative answers for published VIPs.
+#[cfg(feature = "control-plane")]
 pub mod dns;
 /// The kinds, and Kubernetes objects become the model's. The only importer of k8s-openapi.
+#[cfg(feature = "control-plane")]
 pub mod kube;
 /// Folders of manifests as live clusters.
+#[cfg(feature = "control-plane")]
 pub mod manifests;
 /// SQLite: the VIP ledger, pods, history, last good manifests.
+#[cfg(feature = "control-plane")]
 pub mod store;
 
 // The whole.
 /// HTTP: API, health, metrics, xDS debug.
+#[cfg(feature = "control-plane")]
 pub mod admin;
 /// Both ends of the agents' reports: the server, and the agent beside an Envoy.
+#[cfg(feature = "control-plane")]
 pub mod agent;
 /// Wiring and shutdown.
+#[cfg(feature = "control-plane")]
 pub mod app;
 /// Commands.
+#[cfg(feature = "control-plane")]
 pub mod cli;
 /// The owner of the truth.
+#[cfg(feature = "control-plane")]
 pub mod reconcile;

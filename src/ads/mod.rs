@@ -165,8 +165,8 @@ pub struct Limits {
     pub first_request_timeout: Duration,
     /// How long a response may wait for the client to read (rule 18).
     pub write_timeout: Duration,
-    /// How long a response may stay unanswered before the stream is closed. Small responses fit into
-    /// the kernel's buffers, so that a client that reads nothing shows only by this.
+    /// How long a response may stay unanswered before the stream is closed, for all types but clusters.
+    /// Small responses fit into buffers on the way, so that a client that reads nothing shows only by this.
     pub ack_timeout: Duration,
     /// How long make-before-break waits for a client (rule 4) before the rest is sent all the same.
     pub order_timeout: Duration,

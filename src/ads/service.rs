@@ -5,6 +5,7 @@ mod task;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -12,7 +13,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::{Body, BoxFuture, Service, StdError, http};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Status, Streaming};
@@ -134,7 +134,7 @@ struct Method {
 
 impl StreamingService<Request> for Method {
     type Response = Response;
-    type ResponseStream = ReceiverStream<Result<Response, Status>>;
+    type ResponseStream = Frames;
     type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
 
     fn call(&mut self, request: tonic::Request<Streaming<Request>>) -> Self::Future {
@@ -148,21 +148,46 @@ impl Shared {
         self: &Arc<Self>,
         request: tonic::Request<Streaming<Request>>,
         protocol: Protocol,
-    ) -> Result<ReceiverStream<Result<Response, Status>>, Status> {
+    ) -> Result<Frames, Status> {
         let peer = net::peer(request.extensions());
         let place = Place::take(self, peer.map(|peer| peer.ip().to_canonical()))?;
         let close = request.extensions().get::<net::ConnectionHandle>().map(|handle| handle.close.clone());
         let (out, frames) = mpsc::channel(FRAMES);
+        let written: Arc<AtomicU64> = Arc::default();
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-        let task = task::Task { shared: self.clone(), id, protocol, peer, close, requests: request.into_inner(), out };
+        let (shared, requests) = (self.clone(), request.into_inner());
+        let out = task::Out { frames: out, written: written.clone(), handed_over: 0, seen: 0, since: Instant::now() };
+        let task = task::Task { shared, id, protocol, peer, close, requests, out };
         // Owned by the connection: it ends when the transport drops `frames`, and says `Disconnected`
         // however it ends, which a future that is merely dropped could not.
         tokio::spawn(async move {
             task.run().await;
             drop(place);
         });
-        Ok(ReceiverStream::new(frames))
+        Ok(Frames { frames, taken: 0, written })
+    }
+}
+
+/// The transport's end of a stream. The transport asks for more when what it took is written out as far
+/// as its bounded buffers go; that is how the stream's task learns that a client does not read. HTTP/2
+/// takes a frame or two beyond its window; a client that is stuck on those is noticed by its missing ACK.
+struct Frames {
+    frames: mpsc::Receiver<Result<Response, Status>>,
+    taken: u64,
+    written: Arc<AtomicU64>,
+}
+
+impl tokio_stream::Stream for Frames {
+    type Item = Result<Response, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.written.store(self.taken, Ordering::Relaxed);
+        let polled = self.frames.poll_recv(cx);
+        if polled.is_ready() {
+            self.taken += 1;
+        }
+        polled
     }
 }
 

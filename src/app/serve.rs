@@ -68,8 +68,9 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
-    let owner = Owner::new(ledger, reconcile::Settings { vip: spans }, outputs);
-    let owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
+    let settings = reconcile::Settings { primary: config.primary.as_deref().map(Into::into), vip: spans };
+    let owner = Owner::new(ledger, settings, outputs);
+    let mut owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
 
     if let Some(address) = config.dns_addr {
         let (udp, tcp) = bind_dns(address).await?;
@@ -84,14 +85,20 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     drop(events);
 
     let outcome = tokio::select! {
+        // First, since all others end by it too.
+        biased;
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a task ended").and_then(|result| result),
+        // Without it the process would go on to say that it is alive and do nothing.
+        ended = &mut owner => Err(ended.err().map_or_else(|| anyhow::anyhow!("the owner ended"), Into::into)),
     };
     shutdown.cancel();
     // Streams of Envoys never end by themselves, so that waiting has a bound.
     let _ = tokio::time::timeout(LAST_WORDS, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.abort_all();
-    let _ = owner.await;
+    if !owner.is_finished() {
+        let _ = owner.await;
+    }
     written.cancel();
     let _ = writer.await;
     store.close().await;
@@ -202,14 +209,31 @@ async fn start_manifests(
     });
     let (mut report, to_owner) = (source.report.clone(), events.clone());
     tokio::spawn(async move {
+        let mut known = Vec::new();
         loop {
-            let problems = report.borrow_and_update().problems.iter().map(to_view).collect();
+            let problems = report.borrow_and_update().problems.clone();
+            log_news(&known, &problems);
+            known.clone_from(&problems);
+            let problems = problems.iter().map(to_view).collect();
             if to_owner.send(Event::SourceProblems(problems)).await.is_err() || report.changed().await.is_err() {
                 return;
             }
         }
     });
     Ok(source)
+}
+
+/// Logs what is wrong since the last report, and what is not any more.
+fn log_news(before: &[manifests::Problem], now: &[manifests::Problem]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        let manifests::Problem { cluster, file, line, object, field, message, remedy } = problem;
+        let file = file.as_deref().unwrap_or_default();
+        tracing::warn!(cluster, file, line, object, field, remedy, "{message}");
+    }
+    for problem in before.iter().filter(|problem| !now.contains(problem)) {
+        let file = problem.file.as_deref().unwrap_or_default();
+        tracing::info!(file, line = problem.line, object = problem.object, "no longer a problem: {}", problem.message);
+    }
 }
 
 fn to_view(problem: &manifests::Problem) -> view::Problem {

@@ -152,6 +152,34 @@ impl Feedback {
         }
     }
 
+    /// Takes note of what is offered from now on. What a node has and is not offered any more is
+    /// being removed from it, so it proves nothing from this moment, not only from the ACK of its
+    /// removal. Should it be offered again before, then as a further attempt, so that a new ACK has
+    /// to come. To be called whenever a plan's offers differ from the last, once they are published.
+    pub fn offered(&mut self, is_offered: impl Fn(NodeRef<'_>, &str) -> bool) -> Touched {
+        let mut touched = Touched::default();
+        let Self { nodes, agents, .. } = self;
+        for (id, node) in nodes.iter_mut().filter(|(_, node)| !node.sessions.is_empty()) {
+            let has = |seen: &Seen| seen.accepted.is_some() && !seen.withdrawn;
+            let sessions = node.sessions.iter().flat_map(|session| &session.listeners);
+            let handle = NodeRef { node, agent: agents.get(id) };
+            let gone: BTreeSet<Arc<str>> = sessions
+                .filter(|(name, seen)| has(seen) && !is_offered(handle, name))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in gone {
+                for session in &mut node.sessions {
+                    if let Some(seen) = session.listeners.get_mut(&name) {
+                        seen.withdrawn = seen.accepted.is_some();
+                    }
+                }
+                node.retries.entry(name.clone()).or_default().withdrawn();
+                touched.listeners.insert(name);
+            }
+        }
+        touched
+    }
+
     /// What is known of a node.
     pub fn node(&self, id: &NodeId) -> Option<NodeRef<'_>> {
         self.nodes.get(id).map(|node| NodeRef { node, agent: self.agents.get(id) })

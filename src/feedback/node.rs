@@ -81,6 +81,8 @@ pub(super) struct Seen {
     /// In a refused batch without being named by the error, since then.
     pub(super) unknown: Option<Timestamp>,
     pub(super) removed: bool,
+    /// It is not offered any more: its removal may be under way.
+    pub(super) withdrawn: bool,
     pub(super) probed: bool,
 }
 
@@ -93,7 +95,9 @@ pub(super) struct Accepted {
 
 impl Seen {
     fn evidence(&self) -> Evidence {
-        if self.refuted.is_some() {
+        if self.withdrawn {
+            Evidence::None
+        } else if self.refuted.is_some() {
             Evidence::Offered
         } else if self.accepted.is_some() {
             Evidence::Acked
@@ -261,12 +265,9 @@ impl<'a> NodeRef<'a> {
                 Some(report) => match report.state(listener) {
                     // What the agent saw before this binding was another one.
                     Some(AgentListenerState::Active) if bound_since(report.seq) => told,
-                    // With two streams the agent speaks for one of the two Envoys only, and of what
-                    // was removed it has not heard yet.
+                    // The agent's word alone is not enough: the listener may have been removed since,
+                    // and with two streams it speaks for one of the two Envoys only.
                     Some(AgentListenerState::Active) if told >= Evidence::Acked => Evidence::Active,
-                    Some(AgentListenerState::Active) if self.streams() == 1 && seen().all(|s| s.is_none()) => {
-                        Evidence::Active
-                    }
                     Some(AgentListenerState::Active | AgentListenerState::Warming) => told,
                     Some(AgentListenerState::Draining | AgentListenerState::Failed) => contradicted,
                     // What was acknowledged after the report cannot be in it.

@@ -49,6 +49,12 @@ impl Retry {
         *self = Self { attempt, set_aside: true, ..Self::default() };
     }
 
+    /// The node has the listener and it is not offered any more: what is offered next is another.
+    pub(super) fn withdrawn(&mut self) {
+        self.set_aside();
+        self.attempt = self.attempt.saturating_add(1);
+    }
+
     pub(super) fn is_set_aside(&self) -> bool {
         self.set_aside
     }

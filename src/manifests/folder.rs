@@ -286,6 +286,13 @@ impl Folder {
             if !self.files.is_good(&path) || self.kept.get(&path) == Some(&sha256) {
                 continue;
             }
+            if may_hold_a_secret(&content) {
+                // Secrets never reach the store, so such a file is not there after a restart that finds it broken.
+                if self.kept.remove(&path).is_some() {
+                    look.saves.push(self.delete(&path));
+                }
+                continue;
+            }
             self.kept.insert(path.clone(), sha256.clone());
             let file = GoodFile { path, sha256, content: Arc::from(content) };
             look.saves.push(Saved::Put { cluster: self.cluster.clone(), file });
@@ -400,4 +407,30 @@ fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T
     });
     all.sort_by_key(|(i, _)| *i);
     all.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Whether a file may have an object of kind Secret (or a list of them). In doubt it may.
+fn may_hold_a_secret(content: &[u8]) -> bool {
+    const BETWEEN: &[char] = &[' ', '\t', '\r', '\n', '"', '\''];
+    let text = String::from_utf8_lossy(content);
+    text.match_indices("Secret").any(|(at, _)| {
+        let before = text[..at].trim_end_matches(BETWEEN);
+        before.strip_suffix(':').is_some_and(|key| key.trim_end_matches(BETWEEN).ends_with("kind"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_hold_a_secret;
+
+    #[test]
+    fn secrets_are_seen_in_every_usual_spelling() {
+        for text in ["kind: Secret\n", "{\"kind\":\"Secret\"}", "'kind' : 'SecretList'", "kind:\n  Secret"] {
+            assert!(may_hold_a_secret(text.as_bytes()), "{text}");
+        }
+        for text in ["kind: Service", "name: Secret", "secretKeyRef: {name: x}", "targetRef: {kind: Pod, name: Secret}"]
+        {
+            assert!(!may_hold_a_secret(text.as_bytes()), "{text}");
+        }
+    }
 }

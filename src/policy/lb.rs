@@ -45,6 +45,14 @@ impl Default for LbConfig {
     }
 }
 
+/// The names of the settings that [`LbConfig`] has, with what each can be, for people.
+pub const LB_SETTINGS: [(&str, &str); 4] = [
+    ("algorithm", "`RoundRobin`, `LeastRequest`, `RingHash`, `Maglev` or `Random`"),
+    ("overprovisioningPercent", "a whole number from 100 to 1000"),
+    ("panicThresholdPercent", "a whole number from 0 to 100"),
+    ("localityPriority", "`Region` or `None`"),
+];
+
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

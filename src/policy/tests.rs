@@ -261,3 +261,22 @@ proptest! {
         prop_assert_eq!(check_lb(&question, decision.clone()), Ok(decision));
     }
 }
+
+#[test]
+fn the_settings_that_people_are_told_are_those_that_are_read() {
+    let values = [json!("Maglev"), json!(200), json!(50), json!("None")];
+    for ((key, _), value) in LB_SETTINGS.into_iter().zip(values) {
+        let parsed = LbConfig::parse(&json!({ key: value })).unwrap();
+        assert_ne!(parsed, LbConfig::default(), "{key}");
+    }
+    let unknown = LbConfig::parse(&json!({"other": 1})).unwrap_err().to_string();
+    for (key, _) in LB_SETTINGS {
+        assert!(unknown.contains(&format!("`{key}`")), "serde lists every field: {unknown}");
+    }
+    assert_eq!(unknown.matches('`').count() / 2, LB_SETTINGS.len() + 1, "and no other: {unknown}");
+    for (key, bad, limit) in [("overprovisioningPercent", 1001, "1000"), ("panicThresholdPercent", 101, "100")] {
+        assert!(LbConfig::parse(&json!({ key: bad })).is_err());
+        let (_, can_be) = LB_SETTINGS.into_iter().find(|(known, _)| *known == key).unwrap();
+        assert!(can_be.ends_with(&format!(" {limit}")), "{can_be}");
+    }
+}

@@ -46,30 +46,56 @@ impl Agents {
         (self.newest.get(&agent.node) == Some(&stream)).then_some(&agent.node)
     }
 
-    /// Tells agents what the plan asks of them and they were not told yet. An agent whose queue is
-    /// full is told at the next plan. Returns what is known by having told it.
-    pub fn tell(&mut self, plan: &Plan) -> Vec<Report> {
+    /// Tells agents what the plan asks of them and they were not told yet. Returns what is known by having told it, and
+    /// whether all was told: an agent whose queue is full has to be told again.
+    pub fn tell(&mut self, plan: &Plan) -> (Vec<Report>, bool) {
+        let mut is_all = true;
         let mut wanted: HashMap<&NodeId, BTreeMap<Slot, AssignRequest>> = HashMap::new();
         for (node, request) in &plan.assign_requests {
             wanted.entry(node).or_default().insert(request.slot.clone(), request.clone());
         }
-        for agent in self.by_stream.values_mut() {
+        // Only the newest connection: one that was superseded must not take what is for its successor.
+        for stream in self.newest.values() {
+            let Some(agent) = self.by_stream.get_mut(stream) else { continue };
             let wanted = wanted.remove(&agent.node).unwrap_or_default();
             agent.asked.retain(|slot, _| wanted.contains_key(slot));
             for (slot, request) in wanted {
-                let is_told = agent.asked.get(&slot) == Some(&request);
-                if !is_told && agent.orders.try_send(Order::Assign(Box::new(request.clone()))).is_ok() {
-                    agent.asked.insert(slot, request);
+                if agent.asked.get(&slot) == Some(&request) {
+                    continue;
+                }
+                match agent.orders.try_send(Order::Assign(Box::new(request.clone()))) {
+                    Ok(()) => {
+                        agent.asked.insert(slot, request);
+                    }
+                    Err(error) => is_all &= !is_full(&error),
                 }
             }
         }
-        plan.releases.iter().filter_map(|(node, slot, address)| self.release(node, slot, *address)).collect()
+        let mut reports = Vec::new();
+        for (node, slot, address) in &plan.releases {
+            match self.release(node, slot, *address) {
+                Some(Ok(report)) => reports.push(report),
+                Some(Err(error)) => is_all &= !is_full(&error),
+                None => {}
+            }
+        }
+        (reports, is_all)
     }
 
-    fn release(&mut self, node: &NodeId, slot: &Slot, address: IpAddr) -> Option<Report> {
+    fn release(
+        &mut self,
+        node: &NodeId,
+        slot: &Slot,
+        address: IpAddr,
+    ) -> Option<Result<Report, mpsc::error::TrySendError<Order>>> {
         let agent = self.by_stream.get_mut(self.newest.get(node)?)?;
         agent.asked.remove(slot);
-        agent.orders.try_send(Order::Release { slot: slot.clone(), address }).ok()?;
-        Some(Report::Released { node: node.clone(), slot: slot.clone(), address })
+        let sent = agent.orders.try_send(Order::Release { slot: slot.clone(), address });
+        Some(sent.map(|()| Report::Released { node: node.clone(), slot: slot.clone(), address }))
     }
+}
+
+/// Whether there will be room later. An agent that is gone is told when it is back.
+fn is_full(error: &mpsc::error::TrySendError<Order>) -> bool {
+    matches!(error, mpsc::error::TrySendError::Full(_))
 }

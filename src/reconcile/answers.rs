@@ -1,6 +1,6 @@
 //! Rows for people, built when someone asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::owner::Owner;
 use super::view::{
@@ -27,7 +27,7 @@ impl Owner {
             Query::Status => Answer::Status(Box::new(self.status(now))),
             Query::Clusters => Answer::Clusters(self.world.clusters().map(|c| cluster_row(c, now)).collect()),
             Query::Services => Answer::Services(self.world.services().map(|s| self.service_row(&s)).collect()),
-            Query::Accesses => Answer::Accesses(self.world.accesses().map(|a| self.access_row(a)).collect()),
+            Query::Accesses => Answer::Accesses(self.access_rows()),
             Query::Vips => Answer::Vips(self.plan.statuses.iter().map(|s| vip_row(s, now)).collect()),
             Query::Nodes => Answer::Nodes(self.node_rows(now)),
         }
@@ -40,8 +40,10 @@ impl Owner {
         }
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: self.world.ready(),
-            waiting_for: if self.world.clusters().next().is_none() {
+            ready: self.started,
+            waiting_for: if !self.started && self.ledger_problem.is_some() {
+                vec!["the VIP ledger".to_owned()]
+            } else if self.world.clusters().next().is_none() {
                 vec!["a first cluster: the manifests' folder has none".to_owned()]
             } else {
                 self.world.waiting_for().map(|name| format!("cluster {name}")).collect()
@@ -103,6 +105,10 @@ impl Owner {
                 tell("", access(id), "spec.hostnames", message, "choose another, or remove it there".to_owned());
             }
         }
+        for name in &self.names_rejected {
+            let remedy = "give the cluster, the service or the pod a shorter or a valid name".to_owned();
+            tell("", String::new(), "", format!("the name {} is not answered: {}", name.name, name.reason), remedy);
+        }
         for problem in &self.plan.problems {
             tell("", access(&problem.access), "", problem.message.clone(), problem.remedy.clone());
         }
@@ -134,8 +140,18 @@ impl Owner {
         row
     }
 
-    fn access_row(&self, access: &Access) -> AccessRow {
-        let vips: Vec<&VipStatus> = self.plan.statuses.iter().filter(|s| s.slot.access == access.id).collect();
+    fn access_rows(&self) -> Vec<AccessRow> {
+        let mut vips: HashMap<&NamespacedName, Vec<&VipStatus>> = HashMap::new();
+        for status in &self.plan.statuses {
+            vips.entry(&status.slot.access).or_default().push(status);
+        }
+        self.world
+            .accesses()
+            .map(|access| self.access_row(access, vips.remove(&access.id).unwrap_or_default()))
+            .collect()
+    }
+
+    fn access_row(&self, access: &Access, vips: Vec<&VipStatus>) -> AccessRow {
         let state = self.accesses.get(&access.id);
         AccessRow {
             namespace: access.id.namespace.to_string(),
@@ -175,7 +191,9 @@ impl Owner {
             (_, _, Err(error)) => condition("Accepted", false, "PolicyConfigInvalid", error.to_string()),
             _ => condition("Accepted", true, "Accepted", String::new()),
         };
-        let problem = self.plan.problems.iter().find(|problem| problem.access == access.id);
+        // They are sorted by access.
+        let first = self.plan.problems.partition_point(|problem| problem.access < access.id);
+        let problem = self.plan.problems.get(first).filter(|problem| problem.access == access.id);
         let wanted: usize = self.accesses.get(&access.id).map_or(0, |s| s.claims.values().map(Vec::len).sum());
         let allocated = match problem {
             _ if wanted > 0 && vips.len() >= wanted => condition("Allocated", true, "Allocated", String::new()),

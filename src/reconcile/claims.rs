@@ -145,13 +145,18 @@ fn push_claims(
     }
 }
 
-/// Who owns each host name: where two accesses ask for the same, the first by namespace and name has it.
-pub fn hostname_owners<'a>(accesses: impl Iterator<Item = &'a Access>) -> BTreeMap<Arc<str>, NamespacedName> {
+/// Who owns each host name that is asked for. Of several, one that holds it in the ledger keeps it, so that no newer
+/// access takes a name that is in use; else the first by namespace and name has it.
+pub fn hostname_owners<'a>(
+    accesses: impl Iterator<Item = &'a Access>,
+    holders: &BTreeSet<(&Arc<str>, &NamespacedName)>,
+) -> BTreeMap<Arc<str>, NamespacedName> {
     let mut owners: BTreeMap<Arc<str>, NamespacedName> = BTreeMap::new();
     for access in accesses {
         for hostname in &access.hostnames {
+            let rank = |id: &NamespacedName| (!holders.contains(&(hostname, id)), id.clone());
             let owner = owners.entry(hostname.clone()).or_insert_with(|| access.id.clone());
-            if access.id < *owner {
+            if rank(&access.id) < rank(owner) {
                 *owner = access.id.clone();
             }
         }

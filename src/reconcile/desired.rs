@@ -21,16 +21,17 @@ pub fn backend_name(offer: &Offer) -> Arc<str> {
     }
 }
 
-/// Everything that the plan's offers need, in the present world.
-pub fn desired(world: &World, plan: &Plan) -> Desired {
+/// Everything that the plan's offers need, in the present world. What was desired before speaks for accesses that are
+/// gone while their VIPs drain.
+pub fn desired(world: &World, plan: &Plan, before: &Desired) -> Desired {
     let mut desired = Desired::default();
     let mut audiences: HashMap<*const Audience, AudienceKey> = HashMap::new();
     for (name, offer) in &plan.offers {
         let audience =
             audiences.entry(Arc::as_ptr(&offer.audience)).or_insert_with(|| AudienceKey::of(&offer.audience)).clone();
         desired.audiences.entry(audience.clone()).or_insert_with(|| offer.audience.clone());
-        let backend =
-            desired.backends.entry(backend_name(offer)).or_insert_with_key(|name| new_backend(world, name, offer));
+        let new = |name: &Arc<str>| new_backend(world, name, offer, before.backends.get(name));
+        let backend = desired.backends.entry(backend_name(offer)).or_insert_with_key(new);
         backend.addresses.insert(offer.address);
         backend.hostnames.extend(offer.hostnames.iter().cloned());
         let address = SocketAddr::new(offer.address, offer.port.port);
@@ -42,11 +43,15 @@ pub fn desired(world: &World, plan: &Plan) -> Desired {
     desired
 }
 
-fn new_backend(world: &World, name: &Arc<str>, offer: &Offer) -> Backend {
+fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Backend>) -> Backend {
     let slot = &offer.slot;
-    // While a VIP is withdrawn its access may be gone already; it drains with what is known by default.
-    let access = world.access(&slot.access);
-    let clusters = access.map(|access| access.clusters.clone()).unwrap_or_default();
+    // While a VIP is withdrawn its access may be gone already. It drains as it served: with the default, requests
+    // would go to clusters that the access left out.
+    let (clusters, lb_config) = match (world.access(&slot.access), before) {
+        (Some(access), _) => (access.clusters.clone(), access.lb_config.clone()),
+        (None, Some(before)) => (before.clusters.clone(), before.lb_config.clone()),
+        (None, None) => Default::default(),
+    };
     Backend {
         name: name.clone(),
         service: slot.service.clone(),
@@ -60,7 +65,7 @@ fn new_backend(world: &World, name: &Arc<str>, offer: &Offer) -> Backend {
         },
         addresses: BTreeSet::new(),
         clusters,
-        lb_config: access.map(|access| access.lb_config.clone()).unwrap_or_default(),
+        lb_config,
     }
 }
 

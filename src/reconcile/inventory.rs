@@ -1,7 +1,7 @@
-//! What is stored for people to ask: pods and the nodes' history. Written behind the owner's back,
+//! What is stored for people to ask: pods, Kubernetes nodes and the history of Envoys. Written behind the owner's back,
 //! since nothing waits for it; changes that come while a write is under way are written together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,30 +9,96 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Timestamp;
-use crate::model::id::ClusterName;
-use crate::model::object::{Change, Locality, Object, ObjectKind};
+use crate::model::id::{ClusterName, NamespacedName};
+use crate::model::object::{KubeNode, Pod};
 use crate::model::world::PodChange;
 use crate::store::{NodeEvent, Store, StoreError};
 
 /// How long after a failed write the next is tried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Kubernetes nodes by cluster and name; `None` where one is gone.
-type KubeNodes = BTreeMap<(ClusterName, Arc<str>), Option<Locality>>;
+/// Events of nodes that wait at most; when the store cannot be written for long, the oldest are lost.
+const EVENTS: usize = 10_000;
 
-/// What is true of clusters. It is written in this order, and again as a whole after a failure.
-#[derive(Clone, Default)]
-struct Told {
-    pods: Vec<PodChange>,
-    kube_nodes: KubeNodes,
-    /// Clusters of which all pods were told.
-    whole: BTreeSet<ClusterName>,
-}
+type Key<N> = (ClusterName, N);
 
+/// What waits, reduced to its outcome, so that it is bounded by what there is however long the store cannot be written.
 #[derive(Default)]
 struct Waiting {
-    told: Told,
-    events: Vec<NodeEvent>,
+    /// Before all others here.
+    forgotten: BTreeSet<ClusterName>,
+    /// `None` where the pod is gone.
+    pods: BTreeMap<Key<NamespacedName>, Option<Arc<Pod>>>,
+    nodes: BTreeMap<Key<Arc<str>>, KubeNode>,
+    /// Clusters whose pods that were not told since the time are gone, once the pods here are written.
+    prune: BTreeMap<ClusterName, Timestamp>,
+    events: VecDeque<NodeEvent>,
+}
+
+impl Waiting {
+    fn pod(&mut self, change: PodChange) {
+        match change {
+            PodChange::Upsert { cluster, pod } => {
+                self.pods.insert((cluster, pod.id.clone()), Some(pod));
+            }
+            PodChange::Delete { cluster, id } => {
+                self.pods.insert((cluster, id), None);
+            }
+            PodChange::ForgetCluster { cluster } => {
+                self.pods.retain(|(of, _), _| *of != cluster);
+                self.nodes.retain(|(of, _), _| *of != cluster);
+                self.prune.remove(&cluster);
+                self.forgotten.insert(cluster);
+            }
+        }
+    }
+
+    /// Puts what was not written below what came since.
+    fn put_back(&mut self, failed: Waiting) {
+        let Waiting { forgotten, pods, nodes, prune, .. } = failed;
+        let again = &self.forgotten;
+        let mut merged = Waiting { forgotten, ..Waiting::default() };
+        merged.pods = pods.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
+        merged.nodes = nodes.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
+        merged.prune = prune.into_iter().filter(|(cluster, _)| !again.contains(cluster)).collect();
+        merged.forgotten.append(&mut self.forgotten);
+        merged.pods.append(&mut self.pods);
+        merged.nodes.append(&mut self.nodes);
+        merged.prune.append(&mut self.prune);
+        merged.events = std::mem::take(&mut self.events);
+        *self = merged;
+    }
+
+    fn pod_changes(&self) -> Vec<PodChange> {
+        let forgotten = self.forgotten.iter().map(|cluster| PodChange::ForgetCluster { cluster: cluster.clone() });
+        let pods = self.pods.iter().map(|((cluster, id), pod)| match pod {
+            Some(pod) => PodChange::Upsert { cluster: cluster.clone(), pod: pod.clone() },
+            None => PodChange::Delete { cluster: cluster.clone(), id: id.clone() },
+        });
+        forgotten.chain(pods).collect()
+    }
+
+    /// Writes pods, Kubernetes nodes and what is gone. Each may be written again.
+    async fn write(&self, store: &Store) -> Result<(), StoreError> {
+        let changes = self.pod_changes();
+        if !changes.is_empty() {
+            store.apply_pods(changes, now()).await?;
+        }
+        let mut of_cluster: BTreeMap<&ClusterName, Vec<KubeNode>> = BTreeMap::new();
+        for ((cluster, _), node) in &self.nodes {
+            of_cluster.entry(cluster).or_default().push(node.clone());
+        }
+        for (cluster, nodes) in of_cluster {
+            store.apply_kube_nodes(cluster, &nodes, now()).await?;
+        }
+        for (cluster, since) in &self.prune {
+            let gone = store.prune_pods(cluster, *since).await?;
+            if gone > 0 {
+                tracing::info!(%cluster, gone, "pods went away while nobody looked");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Takes what is to be written. Cheap to clone.
@@ -46,107 +112,68 @@ impl Inventory {
     /// Adds changes of pods, in their order.
     pub fn pods(&self, changes: Vec<PodChange>) {
         if !changes.is_empty() {
-            self.lock().told.pods.extend(changes);
-            self.news.notify_one();
+            self.add(|waiting| changes.into_iter().for_each(|change| waiting.pod(change)));
         }
     }
 
-    /// Takes what changes say of Kubernetes nodes, which tell where pods run.
-    pub fn kube_nodes(&self, changes: &[Change]) {
-        let mut waiting = self.lock();
-        let known = &mut waiting.told.kube_nodes;
-        for change in changes {
-            match change {
-                Change::Apply { cluster, object } => {
-                    if let Object::Node(node) = &**object {
-                        known.insert((cluster.clone(), node.name.clone()), Some(node.locality.clone()));
-                    }
-                }
-                Change::Delete { cluster, key } if key.kind == ObjectKind::Node => {
-                    known.insert((cluster.clone(), key.name.clone()), None);
-                }
-                // The rows go with the cluster's pods.
-                Change::Forget { cluster } => known.retain(|(of, _), _| of != cluster),
-                Change::Delete { .. } | Change::Synced { .. } | Change::Unknown { .. } => {}
-            }
-        }
-        if !known.is_empty() {
-            self.news.notify_one();
-        }
+    /// Adds a Kubernetes node, which says where its pods run.
+    pub fn kube_node(&self, cluster: ClusterName, node: KubeNode) {
+        self.add(|waiting| {
+            waiting.nodes.insert((cluster, node.name.clone()), node);
+        });
     }
 
-    /// All pods of the cluster were told: others that an earlier run wrote are gone.
-    pub fn read_whole(&self, cluster: &ClusterName) {
-        self.lock().told.whole.insert(cluster.clone());
-        self.news.notify_one();
+    /// Says that all pods that the cluster has have been told since `since`: others are gone.
+    pub fn prune(&self, cluster: ClusterName, since: Timestamp) {
+        self.add(|waiting| {
+            waiting.prune.insert(cluster, since);
+        });
     }
 
     /// Adds an event of a node's history.
     pub fn event(&self, event: NodeEvent) {
-        self.lock().events.push(event);
+        self.add(|waiting| {
+            if waiting.events.len() >= EVENTS {
+                waiting.events.pop_front();
+            }
+            waiting.events.push_back(event);
+        });
+    }
+
+    fn add(&self, change: impl FnOnce(&mut Waiting)) {
+        change(&mut self.lock());
         self.news.notify_one();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        // A writer that panicked left whole vectors.
+        // Each change leaves what waits whole.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Waiting {
-        std::mem::take(&mut *self.lock())
-    }
-
-    /// Puts what could not be written before what came since.
-    fn put_back(&self, told: Told) {
-        let mut waiting = self.lock();
-        let later = std::mem::replace(&mut waiting.told, told);
-        waiting.told.pods.extend(later.pods);
-        waiting.told.kube_nodes.extend(later.kube_nodes);
-        waiting.told.whole.extend(later.whole);
     }
 
     /// Writes until `shutdown`, and then what is left.
     pub async fn write(self, store: Store, shutdown: CancellationToken) {
-        let started_at = now();
         loop {
             let is_last = shutdown.is_cancelled();
-            let Waiting { told, events } = self.take();
-            if let Err(error) = write_told(&store, &told, started_at).await {
-                tracing::error!(%error, "pods could not be stored; trying again");
-                self.put_back(told);
-                if !is_last {
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            }
-            if !events.is_empty()
-                && let Err(error) = store.record_node_events(&events).await
-            {
+            let mut waiting = std::mem::take(&mut *self.lock());
+            let events = Vec::from(std::mem::take(&mut waiting.events));
+            if let Err(error) = store.record_node_events(&events).await {
                 tracing::error!(%error, lost = events.len(), "events of nodes could not be stored");
+            }
+            let outcome = waiting.write(&store).await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the inventory could not be stored; trying again");
+                self.lock().put_back(waiting);
             }
             if is_last {
                 return;
             }
             tokio::select! {
-                () = self.news.notified() => {}
+                () = tokio::time::sleep(RETRY), if outcome.is_err() => {}
+                () = self.news.notified(), if outcome.is_ok() => {}
                 () = shutdown.cancelled() => {}
             }
         }
     }
-}
-
-async fn write_told(store: &Store, told: &Told, started_at: Timestamp) -> Result<(), StoreError> {
-    if !told.pods.is_empty() {
-        store.apply_pods(told.pods.clone(), now()).await?;
-    }
-    if !told.kube_nodes.is_empty() {
-        store.apply_kube_nodes(&told.kube_nodes, now()).await?;
-    }
-    for cluster in &told.whole {
-        // What this run was told has a later time; doing it again later finds nothing.
-        store.prune_pods(cluster, started_at).await?;
-    }
-    Ok(())
 }
 
 /// The time, for the rooms that must not ask for it.

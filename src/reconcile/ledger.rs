@@ -68,6 +68,9 @@ pub fn from_row(row: &LedgerRow) -> Result<Vip, LedgerRowError> {
     let error = |reason: String| LedgerRowError { address: row.address, reason };
     let listening: Listening = serde_json::from_value(row.ports.clone()).map_err(|e| error(format!("ports: {e}")))?;
     let slot = row.slot.parse::<crate::vip::Slot>().map_err(|e| error(format!("slot: {e}")))?;
+    if crate::model::object::Family::of(row.address) != slot.family {
+        return Err(error(format!("slot: `{}` is of another family", row.slot)));
+    }
     let since = row.since.unwrap_or(row.changed_at);
     let phase = match row.phase.as_str() {
         "Held" => Phase::Held,

@@ -1,6 +1,6 @@
 //! Which names are answered with which addresses: those of published VIPs, and no others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::claims::pod_label;
 use super::views::Desired;
 use crate::dns::Record;
 use crate::model::decision::Readiness;
+use crate::model::id::NamespacedName;
 use crate::model::world::World;
 use crate::vip::{Plan, Published};
 
@@ -20,7 +21,8 @@ pub fn records(world: &World, plan: &Plan, desired: &Desired) -> Vec<Record> {
         }
     }
     let mut records = Vec::new();
-    for vip in plan.published.iter().filter(|vip| is_useful(world, vip)) {
+    let mut usable = UsablePods::default();
+    for vip in plan.published.iter().filter(|vip| is_useful(world, vip, &mut usable)) {
         let ports: Vec<_> = vip.ports.iter().map(|port| (port.name.clone(), port.port)).collect();
         let of_clusters = cluster_names.get(&vip.address).into_iter().flatten();
         records.extend(vip.hostnames.iter().chain(of_clusters).map(|name| Record {
@@ -33,14 +35,19 @@ pub fn records(world: &World, plan: &Plan, desired: &Desired) -> Vec<Record> {
     records
 }
 
+/// The pods that can be used, by service and port name: asked once for all VIPs of a service.
+type UsablePods<'a> = HashMap<(&'a NamespacedName, &'a Arc<str>), HashSet<Arc<str>>>;
+
 /// A pod's own VIP leads nowhere while the pod cannot be used, so that its names are not answered then. A service's
 /// VIP stays: which of its pods can be used is Envoy's to know, and it answers 503 in their absence.
-fn is_useful(world: &World, vip: &Published) -> bool {
+fn is_useful<'a>(world: &World, vip: &'a Published, usable: &mut UsablePods<'a>) -> bool {
     let Some(pod) = &vip.slot.pod else { return true };
     vip.ports.iter().any(|port| {
-        world
-            .endpoints(&vip.slot.service, &port.name, &BTreeSet::new())
-            .iter()
-            .any(|endpoint| endpoint.readiness != Readiness::NotReady && pod_label(endpoint).as_ref() == Some(pod))
+        let pods = usable.entry((&vip.slot.service, &port.name)).or_insert_with(|| {
+            let endpoints = world.endpoints(&vip.slot.service, &port.name, &BTreeSet::new());
+            let able = endpoints.iter().filter(|endpoint| endpoint.readiness != Readiness::NotReady);
+            able.filter_map(pod_label).collect()
+        });
+        pods.contains(pod)
     })
 }

@@ -1,6 +1,6 @@
 //! The owner's state and its turns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,6 @@ use super::claims::{self, Shortfall};
 use super::desired;
 use super::event::{AgentEvent, Event};
 use super::inventory::{Inventory, now};
-use super::ledger::to_stored;
 use super::names;
 use super::nodes::{self, Nodes};
 use super::view::Problem;
@@ -21,24 +20,26 @@ use crate::ads;
 use crate::dns;
 use crate::feedback::{Feedback, Report};
 use crate::model::Timestamp;
-use crate::model::id::{NamespacedName, NodeId};
-use crate::model::object::{Change, Pool};
-use crate::model::world::{ClusterState, Sync, Touched, World};
-use crate::policy;
+use crate::model::id::{ClusterName, NamespacedName, NodeId};
+use crate::model::object::{Change, Object};
+use crate::model::world::{Touched, World};
 use crate::snapshot::ResourceType;
 use crate::store::{NodeEvent, Store};
-use crate::vip::{self, Claim, ClaimsKnown, Inputs, Ledger, Plan};
+use crate::vip::{self, Claim, Ledger, Phase, Plan};
+
+mod planning;
 
 /// Events that one turn takes at most, so that a flood of changes does not keep everybody else waiting.
 const BATCH: usize = 512;
-/// The pause after the ledger could not be written.
-const LEDGER_RETRY_MS: i64 = 1_000;
-/// How long nodes that are gone are remembered, for people.
-const REMEMBER_NODES_MS: i64 = 24 * 3_600_000;
+/// The longest sleep. Deadlines are told by the wall clock, and when that is set back, sleeping until they come by the
+/// old one would delay them by as much.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the operator chose.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
+    /// The primary cluster, where the clusters themselves shall not decide.
+    pub primary: Option<ClusterName>,
     /// Spans of a VIP's withdrawal.
     pub vip: vip::Settings,
 }
@@ -72,6 +73,14 @@ struct News {
     nodes: bool,
 }
 
+impl News {
+    fn merge(&mut self, later: News) {
+        self.world.merge(later.world);
+        self.vips |= later.vips;
+        self.nodes |= later.nodes;
+    }
+}
+
 /// The owner of the truth.
 pub struct Owner {
     pub(super) world: World,
@@ -80,6 +89,8 @@ pub struct Owner {
     pub(super) accesses: BTreeMap<NamespacedName, AccessState>,
     pub(super) hostname_conflicts: BTreeMap<NamespacedName, Vec<(Arc<str>, NamespacedName)>>,
     claims: Vec<Claim>,
+    /// The plan's offers differ from those that the feedback was told of.
+    offers_changed: bool,
     pub(super) plan: Plan,
     pub(super) desired: Desired,
     views: Views,
@@ -87,11 +98,18 @@ pub struct Owner {
     agents: Agents,
     pub(super) source_problems: Vec<Problem>,
     pub(super) ledger_problem: Option<String>,
+    /// Names that DNS cannot answer.
+    pub(super) names_rejected: Vec<dns::Rejected>,
     records: Vec<dns::Record>,
     hostnames: Vec<Arc<str>>,
     dns_serial: u32,
-    /// Everything was planned at least once.
-    started: bool,
+    /// Clusters that were read completely since the process began.
+    read_once: BTreeSet<ClusterName>,
+    started_at: Timestamp,
+    /// What happened and was not followed yet, because something is waited for.
+    news: News,
+    /// Everything was planned, durably, at least once.
+    pub(super) started: bool,
     deadline: Option<Timestamp>,
     settings: Settings,
     outputs: Outputs,
@@ -100,13 +118,18 @@ pub struct Owner {
 impl Owner {
     /// Begins with what the ledger holds.
     pub fn new(ledger: Ledger, settings: Settings, outputs: Outputs) -> Self {
+        let started_at = now();
+        let mut world = World::new();
+        // Nothing is there yet that could be touched.
+        let _ = world.set_primary(settings.primary.clone());
         Self {
-            world: World::new(),
-            feedback: Feedback::new(now()),
+            world,
+            feedback: Feedback::new(started_at),
             ledger,
             accesses: BTreeMap::new(),
             hostname_conflicts: BTreeMap::new(),
             claims: Vec::new(),
+            offers_changed: false,
             plan: Plan::default(),
             desired: Desired::default(),
             views: Views::default(),
@@ -114,9 +137,14 @@ impl Owner {
             agents: Agents::default(),
             source_problems: Vec::new(),
             ledger_problem: None,
+            names_rejected: Vec::new(),
             records: Vec::new(),
             hostnames: Vec::new(),
-            dns_serial: 0,
+            // Grows over restarts too, as long as there is not more than one change a second.
+            dns_serial: u32::try_from((started_at / 1000).rem_euclid(1 << 32)).unwrap_or_default(),
+            read_once: BTreeSet::new(),
+            started_at,
+            news: News::default(),
             started: false,
             deadline: None,
             settings,
@@ -128,7 +156,10 @@ impl Owner {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let pause = self.deadline.map(|at| Duration::from_millis(u64::try_from(at - now()).unwrap_or(0)));
+            let pause = self.deadline.map(|at| {
+                let ms = u64::try_from(at.saturating_sub(now())).unwrap_or(0);
+                Duration::from_millis(ms).min(LONGEST_PAUSE)
+            });
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -166,13 +197,34 @@ impl Owner {
     }
 
     fn changes(&mut self, changes: Vec<Change>, news: &mut News, now: Timestamp) {
-        self.outputs.inventory.kube_nodes(&changes);
-        let mut touched = self.world.apply(changes, now);
-        self.outputs.inventory.pods(std::mem::take(&mut touched.pods));
-        for name in &touched.clusters {
-            if self.world.cluster(name).is_some_and(|cluster| matches!(cluster.sync, Sync::Synced)) {
-                self.outputs.inventory.read_whole(name);
+        let (mut nodes, mut read) = (BTreeMap::new(), BTreeSet::new());
+        for change in &changes {
+            match change {
+                Change::Synced { cluster } if !self.read_once.contains(cluster) => {
+                    read.insert(cluster.clone());
+                }
+                Change::Forget { cluster } => {
+                    self.read_once.remove(cluster);
+                    read.remove(cluster);
+                    nodes.retain(|(of, _), _| of != cluster);
+                }
+                Change::Apply { cluster, object } => {
+                    if let Object::Node(node) = &**object {
+                        nodes.insert((cluster.clone(), node.name.clone()), node.clone());
+                    }
+                }
+                Change::Synced { .. } | Change::Delete { .. } | Change::Unknown { .. } => {}
             }
+        }
+        let mut touched = self.world.apply(changes, now);
+        let inventory = &self.outputs.inventory;
+        // Pods first: that a cluster is forgotten is told among them, and holds for its nodes.
+        inventory.pods(std::mem::take(&mut touched.pods));
+        nodes.into_iter().for_each(|((cluster, _), node)| inventory.kube_node(cluster, node));
+        for cluster in read {
+            // Whatever was not told until now went away while nobody looked.
+            inventory.prune(cluster.clone(), self.started_at);
+            self.read_once.insert(cluster);
         }
         news.world.merge(touched);
     }
@@ -286,10 +338,10 @@ impl Owner {
     }
 
     fn fold(&mut self, report: Report, news: &mut News, now: Timestamp) {
-        if !self.feedback.fold(report, now).is_empty() {
-            // A refusal may have led to an attempt, which is a view of its own.
-            (news.vips, news.nodes) = (true, true);
-        }
+        let touched = self.feedback.fold(report, now);
+        news.vips |= !touched.is_empty();
+        // What a node says of its listeners changes what is proved, but not what it is served: attempts begin in a tick.
+        news.nodes |= !touched.nodes.is_empty();
     }
 
     fn history(&self, node: &NodeId, event: &str, detail: String, at: Timestamp) {
@@ -297,11 +349,15 @@ impl Owner {
     }
 
     /// Brings everything up to date with the news.
-    async fn follow(&mut self, mut news: News, now: Timestamp) {
-        if !self.world.ready() {
+    async fn follow(&mut self, later: News, now: Timestamp) {
+        self.news.merge(later);
+        let is_first = !self.started;
+        // Only the start waits for every source. A cluster that appears later adds what it has as it is read.
+        if is_first && !self.world.ready() {
+            self.deadline = None;
             return;
         }
-        let is_first = !std::mem::replace(&mut self.started, true);
+        let mut news = std::mem::take(&mut self.news);
         if is_first {
             news.world.accesses.extend(self.world.accesses().map(|access| access.id.clone()));
             (news.vips, news.nodes) = (true, true);
@@ -311,29 +367,35 @@ impl Owner {
         if has_claims_changed || news.vips || news.world.pools || !news.world.clusters.is_empty() {
             has_planned = self.make_plan(now).await;
         }
+        let is_ledger_broken = self.ledger_problem.is_some();
+        if is_first && !has_planned {
+            // Without a plan, "nothing" would be served, and Envoys that still serve from before would lose all.
+            return;
+        }
+        self.started = true;
         let mut desired_changed = false;
         if has_planned
             || desired::is_outdated(&self.world, &self.desired, news.world.services.iter())
             || !news.world.accesses.is_empty()
         {
-            let desired = desired::desired(&self.world, &self.plan);
+            let desired = desired::desired(&self.world, &self.plan, &self.desired);
             if desired != self.desired {
                 self.desired = desired;
                 desired_changed = true;
             }
         }
         self.publish(&news.world, desired_changed, news.nodes || is_first);
-        if has_planned || desired_changed || is_first || self.has_pod_vips(&news.world) {
+        self.views.end_turn();
+        self.note_offers(now);
+        let concerns_names = has_planned || is_ledger_broken || desired_changed || !news.world.accesses.is_empty();
+        if concerns_names || is_first || self.has_pod_vips(&news.world) {
             self.publish_names(is_first);
         }
     }
 
     /// Claims anew what the touched accesses and services ask for; says whether any claim differs.
     fn update_claims(&mut self, touched: &Touched) -> bool {
-        if !touched.accesses.is_empty() {
-            self.update_hostname_conflicts();
-        }
-        let mut changed = false;
+        let mut changed = !touched.accesses.is_empty() && self.update_hostname_conflicts();
         for id in &touched.accesses {
             changed |= self.claim_access(id);
         }
@@ -373,7 +435,12 @@ impl Owner {
         let Some(access) = self.world.access(id) else { return false };
         let hostnames = self.own_hostnames(id);
         let (found, _) = claims::claims_of(&self.world, access, service, &hostnames);
-        self.accesses.entry(id.clone()).or_default().claims.insert(service.clone(), found.clone()) != Some(found)
+        let claims = &mut self.accesses.entry(id.clone()).or_default().claims;
+        if found.is_empty() && !claims.contains_key(service) {
+            // The access names a service that has slices, but is none.
+            return false;
+        }
+        claims.insert(service.clone(), found.clone()) != Some(found)
     }
 
     /// The access's host names, less those that another access has.
@@ -384,8 +451,12 @@ impl Owner {
         access.hostnames.iter().filter(|name| !is_lost(name)).cloned().collect()
     }
 
-    fn update_hostname_conflicts(&mut self) {
-        let owners = claims::hostname_owners(self.world.accesses().map(AsRef::as_ref));
+    /// Finds anew who has which host name; says whether any claim differs for it.
+    fn update_hostname_conflicts(&mut self) -> bool {
+        let held = self.ledger.rows().filter(|row| row.phase == Phase::Held);
+        let holders: BTreeSet<(&Arc<str>, &NamespacedName)> =
+            held.flat_map(|row| row.hostnames.iter().map(|name| (name, &row.slot.access))).collect();
+        let owners = claims::hostname_owners(self.world.accesses().map(AsRef::as_ref), &holders);
         let mut conflicts: BTreeMap<NamespacedName, Vec<(Arc<str>, NamespacedName)>> = BTreeMap::new();
         for access in self.world.accesses() {
             for name in &access.hostnames {
@@ -399,62 +470,7 @@ impl Owner {
         let now = &self.hostname_conflicts;
         let differs: BTreeSet<NamespacedName> =
             before.keys().chain(now.keys()).filter(|id| before.get(*id) != now.get(*id)).cloned().collect();
-        for id in differs {
-            self.claim_access(&id);
-        }
-    }
-
-    /// Plans, makes it durable, and lets it be what holds. Says whether it does.
-    async fn make_plan(&mut self, now: Timestamp) -> bool {
-        self.feedback.prune(REMEMBER_NODES_MS, now);
-        let pools: Vec<&Pool> = self.world.pools().map(AsRef::as_ref).collect();
-        let accesses = self.world.accesses().map(|access| access.id.clone()).collect();
-        let plan = vip::plan(&Inputs {
-            now,
-            claims: &self.claims,
-            claims_known: self.claims_known(&accesses),
-            ledger: &self.ledger,
-            feedback: &self.feedback,
-            pools: &pools,
-            settings: self.settings.vip,
-            choose: &policy::vip_default,
-        });
-        if let Err(error) = self.commit(&plan).await {
-            tracing::error!(error, "the VIP ledger cannot be written; nothing new is allocated, offered or released");
-            self.ledger_problem = Some(error);
-            self.deadline = Some(now + LEDGER_RETRY_MS);
-            return false;
-        }
-        self.ledger_problem = None;
-        self.deadline = [plan.next_deadline, self.feedback.next_deadline()].into_iter().flatten().min();
-        let ledger = &self.ledger;
-        self.feedback.retain_listeners(|name| ledger.has_listener(name));
-        for report in self.agents.tell(&plan) {
-            self.feedback.fold(report, now);
-        }
-        self.plan = plan;
-        true
-    }
-
-    /// What it says that a VIP has no claim. Accesses are the primary's alone; their services may be in any cluster,
-    /// so that while one cannot be read, a missing claim of an access that is there says nothing.
-    fn claims_known<'a>(&self, accesses: &'a BTreeSet<NamespacedName>) -> ClaimsKnown<'a> {
-        let is_read = |cluster: &ClusterState| matches!(cluster.sync, Sync::Synced);
-        let primary = self.world.primary().and_then(|name| self.world.cluster(name));
-        match (self.world.clusters().all(is_read), primary.is_some_and(is_read)) {
-            (true, _) => ClaimsKnown::All,
-            (false, true) => ClaimsKnown::OfAccesses(accesses),
-            (false, false) => ClaimsKnown::Partly,
-        }
-    }
-
-    async fn commit(&mut self, plan: &Plan) -> Result<(), String> {
-        if plan.ledger_changes.is_empty() {
-            return Ok(());
-        }
-        let stored = to_stored(&plan.ledger_changes).map_err(|error| error.to_string())?;
-        self.outputs.store.commit_ledger(&stored).await.map_err(|error| error.to_string())?;
-        self.ledger.apply(&plan.ledger_changes).map_err(|error| error.to_string())
+        differs.iter().fold(false, |changed, id| self.claim_access(id) | changed)
     }
 
     /// Builds what the changes touch and gives each stream its snapshot.
@@ -463,22 +479,27 @@ impl Owner {
         let dirty: BTreeSet<Arc<str>> =
             touched.services.iter().filter_map(|service| of_service.get(service)).flatten().cloned().collect();
         let turn = Turn { world: &self.world, desired: &self.desired, desired_changed, dirty: &dirty };
-        let changed = if desired_changed || !dirty.is_empty() { self.views.update(&turn) } else { Vec::new() };
+        let changed = if desired_changed || !dirty.is_empty() { self.views.update(&turn) } else { HashMap::new() };
         if desired_changed || nodes_changed {
             for (id, node) in self.nodes.iter_mut() {
                 let Some(known) = self.feedback.node(id) else { continue };
-                let attempts = self.feedback.attempts(id);
+                let mut attempts = self.feedback.attempts(id);
+                // Those of listeners that are not there any more would keep the node in a view of its own.
+                attempts.retain(|name, _| self.desired.listeners.contains_key(name));
                 let key = ViewKey::of(known, !attempts.is_empty(), &self.desired);
                 node.send(&self.views.snapshot(&key, &attempts, &turn));
                 node.view = Some(key);
             }
-            let used: Vec<ViewKey> = self.nodes.iter_mut().filter_map(|(_, node)| node.view.clone()).collect();
+            let used: HashSet<ViewKey> = self.nodes.iter_mut().filter_map(|(_, node)| node.view.clone()).collect();
             self.views.retain(|key| used.contains(key));
             return;
         }
-        for (key, snapshot) in changed {
-            for (_, node) in self.nodes.iter_mut().filter(|(_, node)| node.view.as_ref() == Some(&key)) {
-                node.send(&snapshot);
+        if changed.is_empty() {
+            return;
+        }
+        for (_, node) in self.nodes.iter_mut() {
+            if let Some(snapshot) = node.view.as_ref().and_then(|view| changed.get(view)) {
+                node.send(snapshot);
             }
         }
     }
@@ -502,6 +523,7 @@ impl Owner {
             nameservers: self.outputs.nameservers.clone(),
             serial: self.dns_serial,
         });
+        self.names_rejected = table.rejected().to_vec();
         (self.records, self.hostnames) = (records, hostnames);
         self.outputs.dns.send_replace(Arc::new(table));
     }

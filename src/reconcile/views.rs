@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::feedback::NodeRef;
-use crate::model::decision::{ClientView, LbInput, NodeRole};
+use crate::model::decision::{ClientView, Endpoint, LbInput, NodeRole};
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::ServicePort;
 use crate::model::world::World;
@@ -115,8 +115,19 @@ struct View {
 }
 
 struct Built {
+    /// What it was decided from, besides endpoints.
+    from: Backend,
     cluster: Arc<Resource>,
     assignment: Arc<Resource>,
+}
+
+impl Built {
+    /// Whether the backend would be decided from the same. Host names and addresses do not matter here.
+    fn is_of(&self, backend: &Backend) -> bool {
+        self.from.port == backend.port
+            && self.from.clusters == backend.clusters
+            && self.from.lb_config == backend.lb_config
+    }
 }
 
 /// All views.
@@ -126,7 +137,12 @@ pub struct Views {
     built: HashMap<(Arc<str>, ClientView), Built>,
     listeners: HashMap<(Arc<str>, u32), (Backend, Arc<Resource>)>,
     routes: HashMap<Arc<str>, (Backend, Arc<Resource>)>,
+    /// Endpoints of services whose pods have VIPs of their own, for as long as the world stays as it is.
+    of_pods: HashMap<PodsKey, HashMap<Arc<str>, Vec<Endpoint>>>,
 }
+
+/// A service, the name of its port, and the clusters.
+type PodsKey = (NamespacedName, Arc<str>, BTreeSet<ClusterName>);
 
 /// What a turn needs to bring views up to date.
 pub struct Turn<'a> {
@@ -154,14 +170,16 @@ impl Views {
     }
 
     /// Brings every view up to date; returns those whose snapshots changed.
-    pub fn update(&mut self, turn: &Turn<'_>) -> Vec<(ViewKey, Arc<XdsSnapshot>)> {
+    pub fn update(&mut self, turn: &Turn<'_>) -> HashMap<ViewKey, Arc<XdsSnapshot>> {
         self.built.retain(|(backend, _), _| !turn.dirty.contains(backend));
+        self.of_pods.clear();
         let keys: Vec<ViewKey> = self.views.keys().cloned().collect();
-        let mut changed = Vec::new();
+        let mut changed = HashMap::new();
         for key in keys {
             let is_changed = if turn.desired_changed { self.rebuild(&key, turn) } else { self.refresh(&key, turn) };
             if is_changed && let Some(view) = self.views.get(&key) {
-                changed.push((key, view.snapshot.clone()));
+                let snapshot = view.snapshot.clone();
+                changed.insert(key, snapshot);
             }
         }
         if turn.desired_changed {
@@ -172,11 +190,23 @@ impl Views {
         changed
     }
 
+    /// To be called when a turn is over: the world may change from here on.
+    pub fn end_turn(&mut self) {
+        self.of_pods.clear();
+    }
+
     /// Forgets views that no node is of.
     pub fn retain(&mut self, used: impl Fn(&ViewKey) -> bool) {
         self.views.retain(|key, _| used(key));
         let clients: BTreeSet<ClientView> = self.views.keys().map(|key| key.client.clone()).collect();
         self.built.retain(|(_, client), _| clients.contains(client));
+        let attempts: BTreeSet<(Arc<str>, u32)> = self
+            .views
+            .values()
+            .flat_map(|view| &view.attempts)
+            .map(|(name, attempt)| (name.clone(), *attempt))
+            .collect();
+        self.listeners.retain(|key, _| key.1 == 0 || attempts.contains(key));
     }
 
     /// Endpoints only: the resources of dirty backends that the view has.
@@ -221,8 +251,11 @@ impl Views {
                 }
             }
         }
-        for (_, resource) in wanted {
-            edit.set(resource);
+        for ((ty, name), resource) in wanted {
+            // What is shared is the same resource, and needs no copy of the map's path to it.
+            if !snapshot.get(ty, &name).is_some_and(|held| Arc::ptr_eq(held, &resource)) {
+                edit.set(resource);
+            }
         }
         self.finish(key, edit, Some(backends))
     }
@@ -244,9 +277,31 @@ impl Views {
     }
 
     fn build(&mut self, backend: &Backend, client: &ClientView, world: &World) -> (Arc<Resource>, Arc<Resource>) {
-        let built =
-            self.built.entry((backend.name.clone(), client.clone())).or_insert_with(|| decide(backend, client, world));
-        (built.cluster.clone(), built.assignment.clone())
+        let key = (backend.name.clone(), client.clone());
+        if let Some(built) = self.built.get(&key).filter(|built| built.is_of(backend)) {
+            return (built.cluster.clone(), built.assignment.clone());
+        }
+        let built = decide(backend, client, self.endpoints(backend, world));
+        let resources = (built.cluster.clone(), built.assignment.clone());
+        self.built.insert(key, built);
+        resources
+    }
+
+    /// The backend's endpoints. Those of a service with a VIP for each pod are sorted by pod once, not for each.
+    fn endpoints(&mut self, backend: &Backend, world: &World) -> Vec<Endpoint> {
+        let all = || world.endpoints(&backend.service, &backend.port.name, &backend.clusters);
+        let Some(pod) = &backend.pod else { return all() };
+        let key = (backend.service.clone(), backend.port.name.clone(), backend.clusters.clone());
+        let of_pods = self.of_pods.entry(key).or_insert_with(|| {
+            let mut of_pods: HashMap<Arc<str>, Vec<Endpoint>> = HashMap::new();
+            for endpoint in all() {
+                if let Some(label) = pod_label(&endpoint) {
+                    of_pods.entry(label).or_default().push(endpoint);
+                }
+            }
+            of_pods
+        });
+        of_pods.get(pod).cloned().unwrap_or_default()
     }
 
     fn listener(&mut self, name: &Arc<str>, wanted: &Wanted, backend: &Backend, attempt: u32) -> Arc<Resource> {
@@ -293,11 +348,7 @@ impl Views {
 }
 
 /// Asks the policy where this client's traffic for the backend goes, and encodes the answer.
-fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
-    let mut endpoints = world.endpoints(&backend.service, &backend.port.name, &backend.clusters);
-    if let Some(pod) = &backend.pod {
-        endpoints.retain(|endpoint| pod_label(endpoint).as_ref() == Some(pod));
-    }
+fn decide(backend: &Backend, client: &ClientView, endpoints: Vec<Endpoint>) -> Built {
     let input = LbInput {
         service: backend.service.clone(),
         port: backend.port.clone(),
@@ -322,6 +373,7 @@ fn decide(backend: &Backend, client: &ClientView, world: &World) -> Built {
     let refs = [Reference::new(ResourceType::Endpoint, backend.name.clone())];
     let assignment = xds::assignment(&backend.name, &decision);
     Built {
+        from: backend.clone(),
         cluster: Arc::new(Resource::new(ResourceType::Cluster, backend.name.clone(), &cluster).with_refs(refs)),
         assignment: Arc::new(Resource::new(ResourceType::Endpoint, backend.name.clone(), &assignment)),
     }

@@ -88,29 +88,6 @@ impl Store {
         Ok(names.into_iter().map(ClusterName::from).collect())
     }
 
-    /// Keeps the content as the file's last good one. The same content again keeps its time.
-    ///
-    /// # Errors
-    /// What SQLite says, see [`StoreError`].
-    pub async fn put_manifest(
-        &self,
-        cluster: &ClusterName,
-        path: &str,
-        content: &str,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        sqlx::query(PUT)
-            .bind(cluster.as_str())
-            .bind(path)
-            .bind(sha256(content))
-            .bind(content)
-            .bind(now)
-            .execute(self.inner.inventory.pool())
-            .await
-            .map(|_| ())
-            .map_err(|e| self.inner.inventory.error("keeping a manifest", e))
-    }
-
     /// The cluster's files, by path. One whose content is not what its hash says is left out, with
     /// a warning: serving what nobody wrote is worse than serving nothing of that file.
     ///
@@ -143,33 +120,6 @@ impl Store {
             }
         }
         Ok(files)
-    }
-
-    /// Forgets one file, as it was deleted. No error where it is not there.
-    ///
-    /// # Errors
-    /// What SQLite says, see [`StoreError`].
-    pub async fn delete_manifest(&self, cluster: &ClusterName, path: &str) -> Result<(), StoreError> {
-        sqlx::query(DELETE)
-            .bind(cluster.as_str())
-            .bind(path)
-            .execute(self.inner.inventory.pool())
-            .await
-            .map(|_| ())
-            .map_err(|e| self.inner.inventory.error("forgetting a manifest", e))
-    }
-
-    /// Forgets all files of a cluster that is gone for good.
-    ///
-    /// # Errors
-    /// What SQLite says, see [`StoreError`].
-    pub async fn delete_manifests(&self, cluster: &ClusterName) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM manifest_files WHERE cluster = ?1")
-            .bind(cluster.as_str())
-            .execute(self.inner.inventory.pool())
-            .await
-            .map(|_| ())
-            .map_err(|e| self.inner.inventory.error("forgetting manifests", e))
     }
 }
 

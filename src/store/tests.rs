@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
-use crate::model::object::{Locality, Pod};
+use crate::model::object::{KubeNode, Locality, Pod};
 use crate::model::world::PodChange;
 
 fn row(address: &str, slot: &str) -> LedgerRow {
@@ -350,8 +350,7 @@ async fn people_ask_while_causeway_runs() {
     store.apply_pods(changes, 1_000).await.unwrap();
     let locality = Locality { region: "eu-1".into(), zone: "a".into() };
     let east = ClusterName::from("east");
-    let n1 = (east.clone(), "n1".into());
-    store.apply_kube_nodes(&[(n1, Some(locality))].into(), 1_000).await.unwrap();
+    store.apply_kube_nodes(&east, &[KubeNode { name: "n1".into(), locality }], 1_000).await.unwrap();
     store.commit_ledger(&[put("240.11.0.7", "shop/checkout")]).await.unwrap();
 
     let inventory = person(dir.path(), "inventory.db").await;
@@ -559,11 +558,17 @@ async fn last_good_manifests_are_kept_until_they_are_deleted() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     let (east, west) = (ClusterName::from("east"), ClusterName::from("west"));
-    store.put_manifest(&east, "b.yaml", "kind: Service\n", 1).await.unwrap();
-    store.put_manifest(&east, "a.yaml", "", 1).await.unwrap();
-    store.put_manifest(&west, "a.yaml", "other", 1).await.unwrap();
-    store.put_manifest(&east, "b.yaml", "kind: Service\n", 2).await.unwrap();
-    store.put_manifest(&west, "a.yaml", "newer \u{1f4a5}\r\n", 2).await.unwrap();
+    let put = |cluster: &ClusterName, path: &str, content: &str| ManifestChange::Put {
+        cluster: cluster.clone(),
+        path: path.to_owned(),
+        content: content.to_owned(),
+    };
+    let delete = |cluster: &ClusterName| ManifestChange::Delete { cluster: cluster.clone(), path: "a.yaml".to_owned() };
+    let first = [put(&east, "b.yaml", "kind: Service\n"), put(&east, "a.yaml", ""), put(&west, "a.yaml", "other")];
+    store.apply_manifests(&first, 1).await.unwrap();
+    let second = [put(&east, "b.yaml", "kind: Service\n"), put(&west, "a.yaml", "newer \u{1f4a5}\r\n")];
+    store.apply_manifests(&second, 2).await.unwrap();
+    assert_eq!(store.manifest_clusters().await.unwrap(), [east.clone(), west.clone()]);
     let files = store.get_manifests(&east).await.unwrap();
     let paths: Vec<(&str, &str, i64)> =
         files.iter().map(|f| (f.path.as_str(), f.content.as_str(), f.updated_at)).collect();
@@ -579,9 +584,8 @@ async fn last_good_manifests_are_kept_until_they_are_deleted() {
         .unwrap();
     assert_eq!(store.get_manifests(&east).await.unwrap().len(), 1);
 
-    store.delete_manifest(&east, "a.yaml").await.unwrap();
-    store.delete_manifest(&east, "a.yaml").await.unwrap();
+    store.apply_manifests(&[delete(&east), delete(&east)], 3).await.unwrap();
     assert_eq!(store.get_manifests(&east).await.unwrap(), []);
-    store.delete_manifests(&west).await.unwrap();
+    store.apply_manifests(&[delete(&west)], 3).await.unwrap();
     assert_eq!(store.get_manifests(&west).await.unwrap(), []);
 }

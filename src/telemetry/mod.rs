@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn unset_and_empty_filters_mean_the_default() {
         for text in [None, Some(""), Some("  ")] {
-            assert_eq!(filter(text).unwrap().to_string(), DEFAULT_FILTER, "{text:?}");
+            let shown = filter(text).unwrap().to_string();
+            assert!(DEFAULT_FILTER.split(',').all(|part| shown.contains(part)), "{text:?}: {shown}");
         }
         assert!(filter(Some("info,causeway::ads=debug")).unwrap().to_string().contains("causeway::ads=debug"));
     }

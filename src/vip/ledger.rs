@@ -108,6 +108,16 @@ pub enum LedgerChange {
     Delete(IpAddr),
 }
 
+impl LedgerChange {
+    /// The address that it is about.
+    pub fn address(&self) -> IpAddr {
+        match self {
+            LedgerChange::Insert(row) | LedgerChange::Update(row) => row.address,
+            LedgerChange::Delete(address) => *address,
+        }
+    }
+}
+
 /// Rows or changes contradict each other or the ledger. Nothing may be allocated then.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum LedgerError {

@@ -59,7 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => g.clone().prop_map(Op::Apply),
         4 => g.clone().prop_map(Op::Deliver),
         1 => g.clone().prop_map(Op::ToggleRefusal),
-        1 => g.clone().prop_map(Op::ToggleLabel),
+        2 => g.clone().prop_map(Op::ToggleLabel),
         2 => g.clone().prop_map(Op::AgentUp),
         1 => g.clone().prop_map(Op::AgentDown),
         3 => g.clone().prop_map(Op::AgentReport),
@@ -68,7 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::FailNextCommit),
         1 => Just(Op::TogglePool),
         3 => Just(Op::Blink),
-        2 => prop_oneof![Just(2_000), Just(12_000), Just(61_000)].prop_map(Op::Advance),
+        4 => prop_oneof![Just(2_000), Just(5_000), Just(10_000), Just(61_000)].prop_map(Op::Advance),
     ]
 }
 
@@ -81,6 +81,8 @@ struct Gateway {
     stream: Option<u64>,
     /// What the stream was sent, and what of it was refused.
     sent: Versions,
+    /// What of it was told to the owner as acknowledged.
+    told: BTreeSet<Arc<str>>,
     refused: BTreeSet<(Arc<str>, Arc<str>)>,
     under_way: Vec<Report>,
     refuses: bool,
@@ -200,13 +202,8 @@ impl Sim {
         it.stream = Some(stream);
         it.sent = it.bound.clone();
         it.refused.clear();
+        it.told.clear();
         self.turn();
-        // `initial_resource_versions` proves what is the same on both sides.
-        let it = &self.gateways[g];
-        let same = it.bound.iter().filter(|(name, version)| it.desired.get(*name) == Some(version));
-        let listeners = same.map(|(name, version)| (name.clone(), version.clone())).collect();
-        let report = Report::Acked { node: Self::id(g), stream, listeners, removed: vec![] };
-        self.feedback.fold(report, self.now);
     }
 
     fn disconnect(&mut self, g: usize) {
@@ -223,21 +220,28 @@ impl Sim {
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         for (name, version) in &it.desired {
             let pair = (name.clone(), version.clone());
-            if it.sent.get(name) == Some(version) || it.refused.contains(&pair) {
+            if it.refused.contains(&pair) {
                 continue;
             }
-            if it.refuses {
+            if it.sent.get(name) == Some(version) {
+                // `initial_resource_versions` proved that both sides have the same.
+                if it.told.insert(name.clone()) {
+                    accepted.push(pair);
+                }
+            } else if it.refuses {
                 it.refused.insert(pair.clone());
                 refused.push(pair);
             } else {
                 it.bound.insert(name.clone(), version.clone());
                 it.sent.insert(name.clone(), version.clone());
+                it.told.insert(name.clone());
                 accepted.push(pair);
             }
         }
         let removed: Vec<_> = it.sent.keys().filter(|name| !it.desired.contains_key(*name)).cloned().collect();
         for name in &removed {
             it.sent.remove(name);
+            it.told.remove(name);
             it.bound.remove(name);
         }
         let node = Self::id(g);
@@ -362,6 +366,7 @@ impl Sim {
             self.feedback.retain_listeners(|name| self.ledger.has_listener(name));
         }
         self.plan = plan;
+        self.feedback.offered(|node, name| self.plan.is_offered(node, name));
         self.check();
         for (g, it) in self.gateways.iter_mut().enumerate() {
             let Some(node) = self.feedback.node(&Self::id(g)).filter(|node| node.connected()) else { continue };

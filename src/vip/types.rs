@@ -363,7 +363,8 @@ pub struct VipStatus {
 }
 
 /// What shall be done. The caller commits `ledger_changes` and applies them to its [`Ledger`] before
-/// it publishes or sends anything else of the plan; when that fails, it drops the plan.
+/// it publishes or sends anything else of the plan; when that fails, it drops the plan. Once the
+/// offers are published and differ from the last ones, it tells [`Feedback::offered`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Changes to the ledger: deletions, then updates, then insertions.
@@ -388,5 +389,10 @@ impl Plan {
     /// The listeners that a node is to be sent.
     pub fn offers_for<'a>(&'a self, node: NodeRef<'a>) -> impl Iterator<Item = (&'a Arc<str>, &'a Offer)> {
         self.offers.iter().filter(move |(_, offer)| offer.audience.includes(node))
+    }
+
+    /// Whether a node is to be sent a listener: what [`Feedback::offered`] asks.
+    pub fn is_offered(&self, node: NodeRef<'_>, listener: &str) -> bool {
+        self.offers.get(listener).is_some_and(|offer| offer.audience.includes(node))
     }
 }

@@ -48,6 +48,5 @@ fn endpoint(endpoint: &decision::LbEndpoint) -> LbEndpoint {
             address: Some(socket_address(endpoint.address)),
             ..Default::default()
         })),
-        ..Default::default()
     }
 }

@@ -38,7 +38,7 @@ pub enum Target<'a> {
 /// What a listener is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerSpec<'a> {
-    /// Its name ([`super::listener_name`]).
+    /// Its name (`vip::listener_name`).
     pub name: &'a str,
     /// What it binds.
     pub address: SocketAddr,

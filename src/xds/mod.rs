@@ -26,11 +26,6 @@ pub use json::{JsonError, json};
 pub use listener::{ListenerSpec, METADATA_NAMESPACE, Target, listener};
 pub use route::{RouteSpec, route};
 
-/// The name of the listener of an address: `vip/240.11.0.7:80`, `vip/[fd00::1]:80`.
-pub fn listener_name(address: SocketAddr) -> String {
-    format!("vip/{address}")
-}
-
 /// A silent TCP connection or HTTP stream is kept this long. The gateway does not know its
 /// services: database pools and streams that wait for events are silent for long, so only what is
 /// surely abandoned goes.

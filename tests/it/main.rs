@@ -1,5 +1,9 @@
 //! All integration tests in one binary.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod ads;
+mod ads_envoy;
 mod agent;
 mod bad_input;
 mod cli;

@@ -52,7 +52,7 @@ fn cluster_with_endpoints() -> Value {
 
 fn listener(text: &str, target: Target<'_>, attempt: u32) -> Value {
     let address = address(text);
-    shown!(xds::listener(&ListenerSpec { name: &xds::listener_name(address), address, target, attempt }))
+    shown!(xds::listener(&ListenerSpec { name: &format!("vip/{address}"), address, target, attempt }))
 }
 
 /// A listener whose routes stand in the file, so that Envoy reads those too.

@@ -1,12 +1,13 @@
 //! The task of one stream.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
@@ -30,7 +31,38 @@ pub(super) struct Task {
     pub(super) peer: String,
     pub(super) close: Option<CancellationToken>,
     pub(super) requests: Streaming<Request>,
-    pub(super) out: mpsc::Sender<Result<Response, Status>>,
+    pub(super) out: Out,
+}
+
+/// The way to the transport.
+pub(super) struct Out {
+    pub(super) frames: mpsc::Sender<Result<Response, Status>>,
+    /// How many frames the transport is done with.
+    pub(super) written: Arc<AtomicU64>,
+    /// How many it was given, or is about to be.
+    pub(super) handed_over: u64,
+    /// How many it was done with when last looked at.
+    pub(super) seen: u64,
+    /// Since when there was no progress.
+    pub(super) since: Instant,
+}
+
+impl Out {
+    /// Since when the client has not read what it was sent; `None` when it has.
+    fn blocked_since(&mut self) -> Option<Instant> {
+        let written = self.written.load(Ordering::Relaxed);
+        if written != self.seen {
+            (self.seen, self.since) = (written, Instant::now());
+        }
+        (written < self.handed_over).then_some(self.since)
+    }
+
+    /// One more frame is to go.
+    fn hand_over(&mut self) {
+        // A frame that waits behind another one is as late as that one.
+        self.since = self.blocked_since().unwrap_or_else(Instant::now);
+        self.handed_over += 1;
+    }
 }
 
 /// How a stream ended.
@@ -57,7 +89,7 @@ impl From<Violation> for End {
 
 /// What woke the task.
 enum Wake {
-    Request(Result<Option<Request>, Status>),
+    Request(Result<Option<Box<Request>>, Status>),
     Room,
     Snapshot,
     OwnerGone,
@@ -82,7 +114,7 @@ impl Task {
             End::Client => debug!(stream = %self.id, "the client closed the stream"),
             End::Status(status) => {
                 debug!(stream = %self.id, code = ?status.code(), message = status.message(), "stream ended");
-                timeout(FAREWELL, self.out.send(Err(status))).await.ok();
+                timeout(FAREWELL, self.out.frames.send(Err(status))).await.ok();
             }
             End::Slow => {
                 add(&self.shared.metrics.slow_clients, 1);
@@ -135,7 +167,6 @@ impl Task {
 
     async fn pump(&mut self, stream: &registry::Shared, mut snapshots: Snapshots, first: Request) -> End {
         let mut outbox: Option<Response> = None;
-        let mut blocked_since = Instant::now();
         let mut wake = Wake::Snapshot;
         let mut first = Some(first);
         loop {
@@ -168,16 +199,19 @@ impl Task {
             // The next response is decided only when there is room for it, so what waits is never old.
             if outbox.is_none() {
                 outbox = lock(stream).next(self.now());
-                blocked_since = Instant::now();
+                if outbox.is_some() {
+                    self.out.hand_over();
+                }
             }
             if let Some(ty) = lock(stream).overdue(self.now()) {
                 warn!(stream = %self.id, %ty, "the client does not answer");
                 return End::Slow;
             }
-            if outbox.is_some() && blocked_since.elapsed() >= self.shared.limits.write_timeout {
+            let write_timeout = self.shared.limits.write_timeout;
+            if self.out.blocked_since().is_some_and(|since| since.elapsed() >= write_timeout) {
                 return End::Slow;
             }
-            wake = self.wait(stream, &mut snapshots, &mut outbox, blocked_since).await;
+            wake = self.wait(stream, &mut snapshots, &mut outbox).await;
         }
     }
 
@@ -187,18 +221,17 @@ impl Task {
         stream: &registry::Shared,
         snapshots: &mut Snapshots,
         outbox: &mut Option<Response>,
-        blocked_since: Instant,
     ) -> Wake {
         let machine = lock(stream).next_deadline().map(|at| {
             let in_ms = u64::try_from(at - self.now()).unwrap_or(0);
             // A machine that is called a little early would ask again at once; a little late is harmless.
             Instant::now() + Duration::from_millis(in_ms + 1)
         });
-        let blocked = outbox.is_some().then(|| blocked_since + self.shared.limits.write_timeout);
+        let blocked = self.out.blocked_since().map(|since| since + self.shared.limits.write_timeout);
         let deadline = machine.into_iter().chain(blocked).min().unwrap_or_else(|| Instant::now() + IDLE);
         tokio::select! {
             biased;
-            permit = self.out.reserve(), if outbox.is_some() => match (permit, outbox.take()) {
+            permit = self.out.frames.reserve(), if outbox.is_some() => match (permit, outbox.take()) {
                 (Ok(permit), Some(response)) => {
                     count(&self.shared, &response);
                     permit.send(Ok(response));
@@ -206,10 +239,10 @@ impl Task {
                 }
                 _ => Wake::Hung,
             },
-            request = self.requests.message() => Wake::Request(request),
+            request = self.requests.message() => Wake::Request(request.map(|request| request.map(Box::new))),
             changed = snapshots.changed() => if changed.is_ok() { Wake::Snapshot } else { Wake::OwnerGone },
-            () = self.out.closed() => Wake::Hung,
-            () = sleep_until(deadline) => Wake::Time,
+            () = self.out.frames.closed() => Wake::Hung,
+            () = sleep_until(deadline.into()) => Wake::Time,
         }
     }
 

@@ -54,13 +54,16 @@ pub(super) struct Known {
     pub(super) accepted: Option<Held>,
     /// A later one that was sent and of which nothing is proved: in flight, or unknown after a NACK.
     pub(super) offered: Option<Held>,
+    /// A NACK left open whether the client took a version over; holds until an ACK.
+    uncertain: bool,
     sent_seq: u64,
     pub(super) sent_at: Millis,
 }
 
 impl Known {
     fn is_proved(&self, version: &str) -> bool {
-        self.offered.is_none() && self.accepted.as_ref().is_some_and(|held| *held.version == *version)
+        let is_open = self.uncertain || self.offered.is_some();
+        !is_open && self.accepted.as_ref().is_some_and(|held| *held.version == *version)
     }
 }
 
@@ -86,10 +89,11 @@ pub(super) struct Batch {
 pub(super) struct InFlight {
     pub(super) nonce: String,
     pub(super) sent_at: Millis,
-    seq: u64,
     batch: Batch,
     /// Those of the batch that the client was not known to have.
     unproved: Vec<Arc<Resource>>,
+    /// Of these, those in a version that it never accepted: the ones that a NACK may be about.
+    suspicious: Vec<Arc<Resource>>,
 }
 
 impl InFlight {
@@ -99,15 +103,11 @@ impl InFlight {
     }
 }
 
-/// What an answer proved, and which resources the client may have taken over because of it.
+/// What an answer proved.
 pub(super) struct Answered {
     pub(super) report: Report,
-    /// New or changed resources that were applied, or may have been.
-    pub(super) touched: Vec<Arc<Resource>>,
-    /// Those that were refused.
+    /// The resources that were refused.
     pub(super) refused: Vec<Arc<Resource>>,
-    /// The response's place on the stream.
-    pub(super) seq: u64,
 }
 
 /// The book of one type on one stream.
@@ -127,6 +127,8 @@ pub(super) struct Book {
     pub(super) last_nonce: String,
     /// The version of the complete list that the client is proved to have.
     list_version: Option<SetVersion>,
+    /// A NACK left open which list the client has; holds until an ACK.
+    list_uncertain: bool,
     pub(super) not_understood: BTreeSet<Arc<str>>,
     not_understood_due: BTreeSet<Arc<str>>,
     pub(super) counts: super::Counts,
@@ -147,6 +149,7 @@ impl Book {
             in_flight: None,
             last_nonce: String::new(),
             list_version: None,
+            list_uncertain: false,
             not_understood: BTreeSet::new(),
             not_understood_due: BTreeSet::new(),
             counts: super::Counts::default(),
@@ -301,9 +304,7 @@ impl Book {
                 return Some(batch);
             }
             // A group of suspects may have vanished meanwhile; the next one is due then.
-            if scope.is_none() {
-                return None;
-            }
+            scope?;
         }
     }
 
@@ -380,11 +381,12 @@ impl Book {
         }
         let mut held = BTreeMap::new();
         if removals == Removals::Held {
-            let gone = self.known.iter().filter(|(name, _)| snapshot.get(self.ty, name).is_none());
-            for (name, known) in gone {
-                let last = known.offered.as_ref().or(known.accepted.as_ref()).and_then(|held| held.resource.as_ref());
-                list.extend(last.map(|resource| (name, resource)));
-                held.insert(name.clone(), Why::Changed);
+            // What it never accepted leads nowhere yet, so only what it accepted is held.
+            for name in self.known.keys().filter(|name| snapshot.get(self.ty, name).is_none()) {
+                if let Some(resource) = self.last_accepted(name) {
+                    list.insert(name, resource);
+                    held.insert(name.clone(), Why::Changed);
+                }
             }
         }
         let removed = self.known.keys().filter(|name| !list.contains_key(name)).cloned().collect();
@@ -399,13 +401,21 @@ impl Book {
         (!self.is_refused(resource)).then_some(resource)
     }
 
-    /// Notes that a response is on its way.
-    pub(super) fn sent(&mut self, batch: Batch, nonce: String, seq: u64, now: Millis) {
+    /// Notes that a response is on its way. Returns those of its resources that the client takes as a
+    /// change; one that is only offered again is none.
+    pub(super) fn sent(&mut self, batch: Batch, nonce: String, seq: u64, now: Millis) -> Vec<Arc<Resource>> {
         let is_list = self.is_list();
-        let mut unproved = Vec::new();
+        let mut changed = Vec::new();
+        let (mut unproved, mut suspicious) = (Vec::new(), Vec::new());
         for resource in &batch.resources {
             let known = self.known.entry(resource.name().clone()).or_default();
             if !known.is_proved(resource.version()) {
+                if known.accepted.as_ref().is_none_or(|held| held.version != *resource.version()) {
+                    suspicious.push(resource.clone());
+                }
+                if known.offered.as_ref().is_none_or(|held| held.version != *resource.version()) {
+                    changed.push(resource.clone());
+                }
                 known.offered = Some(held(resource, is_list));
                 unproved.push(resource.clone());
             }
@@ -415,7 +425,8 @@ impl Book {
         self.counts.responses += 1;
         self.counts.resources += batch.resources.len() as u64;
         self.last_nonce.clone_from(&nonce);
-        self.in_flight = Some(InFlight { nonce, sent_at: now, seq, batch, unproved });
+        self.in_flight = Some(InFlight { nonce, sent_at: now, batch, unproved, suspicious });
+        changed
     }
 
     /// Those of the response in flight that the client has never had in any version.
@@ -426,37 +437,39 @@ impl Book {
 
     /// The client accepted the response in flight.
     pub(super) fn acked(&mut self) -> Option<Answered> {
-        let InFlight { seq, batch, unproved, .. } = self.in_flight.take()?;
+        let InFlight { batch, .. } = self.in_flight.take()?;
         let is_list = self.is_list();
         self.counts.acks += 1;
         self.list_version = batch.list_version;
+        self.list_uncertain = false;
         let mut resources = Vec::with_capacity(batch.resources.len());
         for resource in batch.resources.iter().filter(|resource| self.sub.covers(resource.name())) {
-            let known = self.known.entry(resource.name().clone()).or_default();
+            let known = look_again_if_new(&mut self.known, &mut self.pending, resource.name());
             known.accepted = Some(held(resource, is_list));
-            known.offered = None;
+            (known.offered, known.uncertain) = (None, false);
             resources.push(versioned(resource));
         }
         let removed = batch.removed.into_iter().filter(|name| self.known.remove(name).is_some()).collect();
         let report = Report::Acked { ty: self.ty, resources, removed };
-        Some(Answered { report, touched: unproved, refused: Vec::new(), seq })
+        Some(Answered { report, refused: Vec::new() })
     }
 
     /// The client refused the response in flight, or some of it (rules 2 and 3).
     pub(super) fn nacked(&mut self, detail: &str, now: Millis) -> Option<Answered> {
-        let InFlight { seq, batch, unproved, .. } = self.in_flight.take()?;
+        let InFlight { batch, unproved, suspicious, .. } = self.in_flight.take()?;
         let detail = cut(detail);
         self.counts.nacks += 1;
         self.last_nack = Some((now, detail.to_owned()));
-        let details = self.blame(detail, &batch, &unproved);
+        let details = blame(detail, &batch, &suspicious);
         let is_blamed = |resource: &&Arc<Resource>| details.contains_key(resource.name());
         let refused: Vec<Arc<Resource>> = batch.resources.iter().filter(is_blamed).cloned().collect();
         let unknown: Vec<Arc<Resource>> = unproved.into_iter().filter(|r| !is_blamed(&r)).collect();
+        self.leave_open(&unknown, &batch.removed);
         for resource in &refused {
             self.refuse(resource, details.get(resource.name()).map_or("", String::as_str), now);
         }
         match refused.is_empty() {
-            true => self.suspect(&unknown),
+            true => self.suspect(&suspicious),
             false => self.offer_again(&unknown, &batch.removed),
         }
         let report = Report::Rejected {
@@ -466,17 +479,7 @@ impl Book {
             detail: detail.to_owned(),
             details,
         };
-        Some(Answered { report, touched: unknown, refused, seq })
-    }
-
-    fn blame(&self, detail: &str, batch: &Batch, unproved: &[Arc<Resource>]) -> BTreeMap<Arc<str>, String> {
-        // What the client is known to run is not what it refuses, unless nothing else was sent.
-        let candidates = if unproved.is_empty() { &batch.resources } else { unproved };
-        if let [only] = candidates {
-            return BTreeMap::from([(only.name().clone(), detail.to_owned())]);
-        }
-        let names: Vec<Arc<str>> = candidates.iter().map(|resource| resource.name().clone()).collect();
-        blamed(detail, &names)
+        Some(Answered { report, refused })
     }
 
     fn refuse(&mut self, resource: &Arc<Resource>, detail: &str, now: Millis) {
@@ -488,9 +491,24 @@ impl Book {
         if let Some(known) = self.known.get_mut(resource.name()) {
             known.offered = None;
             let same = known.accepted.as_ref().is_some_and(|held| held.version == *resource.version());
-            if known.accepted.is_none() || same {
+            if same {
+                known.accepted = None;
+            }
+            if known.accepted.is_none() && !known.uncertain {
                 self.known.remove(resource.name());
             }
+        }
+    }
+
+    /// Notes what a NACK leaves open. The client may have taken it over, so it is asked to remove it
+    /// when it goes, even if a later version of it is refused.
+    fn leave_open(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
+        for resource in unknown.iter().filter(|resource| self.sub.covers(resource.name())) {
+            look_again_if_new(&mut self.known, &mut self.pending, resource.name()).uncertain = true;
+        }
+        if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
+            self.list_uncertain = true;
+            self.list_version = None;
         }
     }
 
@@ -499,22 +517,44 @@ impl Book {
         for name in unknown.iter().map(|resource| resource.name()).chain(removed) {
             self.pend(name, Why::Forced);
         }
-        if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
-            self.answer_due = true;
-        }
+        self.answer_due |= self.list_uncertain;
     }
 
     /// Nobody is blamed: offer half of the batch, then the other half, down to the culprit. Each step
     /// offers fewer than the one before, so this ends.
-    fn suspect(&mut self, unknown: &[Arc<Resource>]) {
-        let (first, second) = unknown.split_at(unknown.len() / 2);
+    fn suspect(&mut self, suspicious: &[Arc<Resource>]) {
+        let (first, second) = suspicious.split_at(suspicious.len() / 2);
         for half in [second, first].into_iter().filter(|half| !half.is_empty()) {
             self.suspects.push_front(half.iter().map(|resource| resource.name().clone()).collect());
         }
-        for resource in unknown {
+        for resource in suspicious {
             self.pend(resource.name(), Why::Forced);
         }
     }
+}
+
+/// What of a batch the client's text is about. What it accepted before in the same version is not
+/// suspected, unless nothing else was sent.
+fn blame(detail: &str, batch: &Batch, suspicious: &[Arc<Resource>]) -> BTreeMap<Arc<str>, String> {
+    let candidates = if suspicious.is_empty() { &batch.resources } else { suspicious };
+    if let [only] = candidates {
+        return BTreeMap::from([(only.name().clone(), detail.to_owned())]);
+    }
+    let names: Vec<Arc<str>> = candidates.iter().map(|resource| resource.name().clone()).collect();
+    blamed(detail, &names)
+}
+
+/// What is known under a name. Where that was forgotten, the name was unsubscribed and subscribed again
+/// while a response was on its way: the client has what that held, which may be gone or changed.
+fn look_again_if_new<'a>(
+    known: &'a mut BTreeMap<Arc<str>, Known>,
+    pending: &mut BTreeMap<Arc<str>, Why>,
+    name: &Arc<str>,
+) -> &'a mut Known {
+    known.entry(name.clone()).or_insert_with(|| {
+        pending.entry(name.clone()).or_insert(Why::Changed);
+        Known::default()
+    })
 }
 
 fn held(resource: &Arc<Resource>, with_body: bool) -> Held {

@@ -17,6 +17,10 @@ impl Stream {
         let answer = self.take_answer(ty, &request.response_nonce, request.error_detail.as_ref(), now);
         let mut reports: Vec<Report> = answer.into_iter().collect();
         let snapshot = self.snapshot.clone();
+        // Rule 5, at a reconnection. While clusters are warming Envoy pauses its requests for clusters, so
+        // that those for endpoints come first on the new stream; it says that it has the endpoints, but
+        // those clusters never got them and wait for its `initial_fetch_timeout` (seen on Envoy 1.40).
+        let warming = ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
         let book = &mut self.books[ty.index()];
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         let mut change = book.sub.change(ty, subscribe, unsubscribe, &self.limits)?;
@@ -24,7 +28,7 @@ impl Stream {
         let initial = &request.initial_resource_versions;
         if first {
             // Rule 12: of what the client has, only what differs is sent.
-            change.asked.retain(|name| !initial.contains_key(&**name));
+            change.asked.retain(|name| warming || !initial.contains_key(&**name));
             for (name, version) in initial {
                 book.has_initially(name, version);
             }

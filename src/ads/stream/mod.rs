@@ -235,14 +235,16 @@ impl Stream {
         held.into_iter().chain(unanswered).min()
     }
 
-    /// The type whose response the client has left unanswered for longer than it may.
+    /// The type whose response the client has left unanswered for longer than it may. Clusters do not
+    /// count: Envoy withholds their ACK while any of them is warming, which may take for ever.
     pub fn overdue(&self, now: Millis) -> Option<ResourceType> {
         let (ty, at) = self.oldest_in_flight()?;
         (now - at >= millis(self.limits.ack_timeout)).then_some(ty)
     }
 
     fn oldest_in_flight(&self) -> Option<(ResourceType, Millis)> {
-        let all = self.books.iter().filter_map(|book| Some((book.ty, book.in_flight.as_ref()?.sent_at)));
+        let prompt = self.books.iter().filter(|book| book.ty != ResourceType::Cluster);
+        let all = prompt.filter_map(|book| Some((book.ty, book.in_flight.as_ref()?.sent_at)));
         all.min_by_key(|(_, at)| *at)
     }
 
@@ -310,12 +312,24 @@ impl Stream {
             removed,
         };
         let seq = self.seq;
-        self.book_mut(ty).sent(batch, nonce, seq, now);
-        if ty == ResourceType::Cluster && !self.endpoints_elsewhere {
-            let newcomers: Vec<Arc<str>> = self.book(ty).newcomers().flat_map(assignments).collect();
-            self.awaited.extend(newcomers);
+        let changed = self.book_mut(ty).sent(batch, nonce, seq, now);
+        if ty == ResourceType::Cluster {
+            self.follow_clusters(&changed, seq);
         }
         response
+    }
+
+    /// Rule 5. The endpoints follow the clusters at once and not after their ACK: Envoy withholds the ACK
+    /// of clusters until all are warm, and for that they need their endpoints. It reads them in order.
+    fn follow_clusters(&mut self, changed: &[Arc<Resource>], seq: u64) {
+        let endpoints = &mut self.books[ResourceType::Endpoint.index()];
+        for name in changed.iter().flat_map(assignments) {
+            endpoints.force_after(&name, seq);
+        }
+        if !self.endpoints_elsewhere {
+            let newcomers: Vec<Arc<str>> = self.book(ResourceType::Cluster).newcomers().flat_map(assignments).collect();
+            self.awaited.extend(newcomers);
+        }
     }
 
     fn next_nonce(&mut self) -> String {
@@ -323,14 +337,10 @@ impl Stream {
         format!("{:x}.{:x}", self.id.0, self.seq)
     }
 
-    /// Follows the answer to a response: rule 5, and what no longer has to be waited for.
+    /// Follows the answer to a response: what a refused cluster needs is not waited for.
     fn answered(&mut self, ty: ResourceType, answered: Option<Answered>) -> Option<Report> {
         let answered = answered?;
         if ty == ResourceType::Cluster {
-            let endpoints = &mut self.books[ResourceType::Endpoint.index()];
-            for name in answered.touched.iter().flat_map(assignments) {
-                endpoints.force_after(&name, answered.seq);
-            }
             for name in answered.refused.iter().flat_map(assignments) {
                 self.awaited.remove(&name);
             }

@@ -19,20 +19,22 @@ impl Stream {
         let nonce = request.response_nonce.as_str();
         let book = self.book(ty);
         let begun = book.sub.begun();
-        // Rule 1. A request that crossed a response is stale too; the client's answer to that response
-        // will carry its latest names.
-        let crossed = nonce.is_empty() && book.in_flight.is_some();
-        if begun && (crossed || (!nonce.is_empty() && nonce != book.last_nonce)) {
+        let is_current = nonce == book.last_nonce;
+        let crossed = book.in_flight.is_some() && !is_current;
+        // Rule 1. A stale request answers nothing and gets no answer. One that crossed a response still
+        // tells the client's names at that moment: a name that it drops and takes up again before it
+        // answers would otherwise never be sent to it again.
+        if begun && !is_current && !crossed && !nonce.is_empty() {
             return Ok(Vec::new());
         }
         let mut reports = Vec::new();
-        if begun && !nonce.is_empty() {
+        if begun && is_current {
             reports.extend(self.take_answer(ty, nonce, request.error_detail.as_ref(), now));
         }
         let snapshot = self.snapshot.clone();
         let book = &mut self.books[ty.index()];
         // A client that has forgotten its nonce begins anew.
-        let anew = !begun || nonce.is_empty();
+        let anew = !begun || (nonce.is_empty() && !crossed);
         let mut change = book.sub.replace(ty, &request.resource_names, &self.limits)?;
         if anew {
             change.asked = book.sub.names().iter().cloned().collect();

@@ -210,6 +210,27 @@ fn rule_05_a_changed_cluster_is_followed_by_its_unchanged_endpoints() {
     }
 }
 
+/// Envoy acknowledges clusters only when they are warm, so their endpoints cannot wait for that.
+#[test]
+fn rule_05_the_endpoints_do_not_wait_for_the_ack_of_their_clusters() {
+    for protocol in BOTH {
+        let mut builder = SnapshotBuilder::new();
+        builder.update(|edit| _ = edit.set(res(Cluster, "a", "1")).set(res(Endpoint, "a", "1")));
+        let mut client = Client::on(protocol, builder.latest());
+        client.subscribe(Cluster, &["*"]);
+        client.subscribe(Endpoint, &["a"]);
+        client.settle();
+        client.take_log();
+        builder.update(|edit| _ = edit.set(res(Cluster, "a", "2")).set(res(Endpoint, "a", "2")));
+        client.publish(builder.latest());
+        let sent = client.flush();
+        assert_eq!(sent.iter().map(line).collect::<Vec<_>>(), ["cluster: a", "endpoint: a"], "{protocol:?}");
+        client.answer(&sent[1]);
+        client.answer(&sent[0]);
+        assert!(client.flush().is_empty(), "and once is enough");
+    }
+}
+
 #[test]
 fn rule_05_after_a_reconnection_only_the_endpoints_of_touched_clusters_follow() {
     let mut builder = SnapshotBuilder::new();
@@ -235,6 +256,28 @@ fn rule_05_after_a_reconnection_only_the_endpoints_of_touched_clusters_follow() 
     client.reconnect(builder.latest());
     client.settle();
     assert_eq!(client.take_log(), ["cluster: a b", "endpoint: a b"]);
+}
+
+/// An Envoy whose clusters are warming asks for endpoints first, and for clusters when they are warm.
+#[test]
+fn rule_05_a_client_that_reconnects_while_clusters_are_warming_gets_their_endpoints() {
+    let mut builder = SnapshotBuilder::new();
+    builder.update(|edit| _ = edit.set(res(Cluster, "a", "1")).set(res(Endpoint, "a", "1")));
+    let version = res(Endpoint, "a", "1").version().to_string();
+    let mut first = delta(Endpoint);
+    first.resource_names_subscribe = names(&["a"]);
+    first.initial_resource_versions = HashMap::from([("a".to_owned(), version)]);
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    client.request(Request::Delta(first.clone())).expect("taken");
+    assert_eq!(client.flush().iter().map(line).collect::<Vec<_>>(), ["endpoint: a"]);
+
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    let mut clusters = delta(Cluster);
+    let version = res(Cluster, "a", "1").version().to_string();
+    clusters.initial_resource_versions = HashMap::from([("a".to_owned(), version)]);
+    client.request(Request::Delta(clusters)).expect("taken");
+    client.request(Request::Delta(first)).expect("taken");
+    assert!(client.flush().is_empty(), "one whose clusters are warm has all it needs");
 }
 
 #[test]
@@ -541,12 +584,12 @@ fn rule_18_subscriptions_are_bounded() {
 fn rule_18_a_client_that_does_not_answer_is_noticed() {
     let limits = Limits { ack_timeout: std::time::Duration::from_secs(5), ..Limits::default() };
     let mut client = Client::with_limits(Protocol::Delta, limits);
-    client.publish(&snapshot(&[(Cluster, "a", "1")]));
-    client.subscribe(Cluster, &["*"]);
+    client.publish(&snapshot(&[(Listener, "a", "1")]));
+    client.subscribe(Listener, &["*"]);
     client.flush();
     assert_eq!(client.stream.next_deadline(), Some(client.now + 5_000));
     assert_eq!(client.stream.overdue(client.now + 4_999), None);
-    assert_eq!(client.stream.overdue(client.now + 5_000), Some(Cluster));
+    assert_eq!(client.stream.overdue(client.now + 5_000), Some(Listener));
 }
 
 #[test]

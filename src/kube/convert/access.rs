@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::core::port_number;
@@ -12,9 +11,9 @@ use super::{Conversion, Converted, NameRule, exactly_one, id_of, labels_of, sele
 use crate::kube::field::Faults;
 use crate::kube::kinds::{ClusterAccess, ClusterAccessSpec, PoliciesSpec, PolicyRef, PublishSpec, VipSpec};
 use crate::kube::names;
-use crate::model::decision::LbAlgorithm;
 use crate::model::id::{ClusterName, PoolName};
 use crate::model::object::{Access, Family, Object, PortChoice, PublishRule, ServiceChoice, VipPer};
+use crate::policy::{LB_SETTINGS, LbConfig};
 
 /// The DNS zone of names that Causeway makes itself (KEP-1645).
 const ZONE: &str = "clusterset.local";
@@ -276,36 +275,21 @@ fn policy_name(policy: &PolicyRef, built_in: &str, field: &str, faults: &mut Fau
     }
 }
 
-/// The settings of `lb-locality`, each alone so that a fault names its field.
+/// The settings of `lb-locality`, each read alone by the policy itself, so that a fault names its field.
 fn check_lb_config(config: &Value, faults: &mut Faults) {
-    const SETTINGS: [&str; 4] = ["algorithm", "overprovisioningPercent", "panicThresholdPercent", "localityPriority"];
     for (key, value) in config.as_object().into_iter().flatten() {
-        let (wanted, valid) = match key.as_str() {
-            "algorithm" => (
-                "`RoundRobin`, `LeastRequest`, `RingHash`, `Maglev` or `Random`",
-                LbAlgorithm::deserialize(value).is_ok(),
-            ),
-            // Less than 100 would leave a healthy locality idle; Envoy takes any u32.
-            "overprovisioningPercent" => ("a whole number from 100 to 10000", whole(value, 100, 10_000)),
-            "panicThresholdPercent" => ("a whole number from 0 to 100", whole(value, 0, 100)),
-            "localityPriority" => ("`Region` or `None`", matches!(value.as_str(), Some("Region" | "None"))),
-            unknown => {
-                let field = format!("spec.policies.loadBalancing.config[{unknown}]");
-                let remedy = crate::kube::field::closest(unknown, SETTINGS).map_or_else(
-                    || format!("use {}", super::one_of(&SETTINGS)),
-                    |meant| format!("did you mean `{meant}`?"),
-                );
-                faults.add(field, format!("`lb-locality` has no setting `{unknown}`"), remedy);
-                continue;
-            }
+        let Some((_, wanted)) = LB_SETTINGS.into_iter().find(|(known, _)| known == key) else {
+            let names = LB_SETTINGS.map(|(name, _)| name);
+            let remedy = crate::kube::field::closest(key, names)
+                .map_or_else(|| format!("use {}", super::one_of(&names)), |meant| format!("did you mean `{meant}`?"));
+            let field = format!("spec.policies.loadBalancing.config[{key}]");
+            faults.add(field, format!("`lb-locality` has no setting `{key}`"), remedy);
+            continue;
         };
-        if !valid {
+        let alone = Value::Object(serde_json::Map::from_iter([(key.clone(), value.clone())]));
+        if LbConfig::parse(&alone).is_err() {
             let field = format!("spec.policies.loadBalancing.config.{key}");
             faults.add(field, format!("{value} is not what `{key}` can be"), format!("use {wanted}"));
         }
     }
-}
-
-fn whole(value: &Value, lowest: u64, highest: u64) -> bool {
-    value.as_u64().is_some_and(|n| (lowest..=highest).contains(&n))
 }

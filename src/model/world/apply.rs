@@ -260,7 +260,7 @@ impl World {
 
     /// Finds anew which cluster is the primary and what holds of each, after something changed on
     /// which that depends. These are few and rarely change; everything else never comes here.
-    fn settle(&mut self, touched: &mut Touched) {
+    pub(super) fn settle(&mut self, touched: &mut Touched) {
         let primary = self.find_primary();
         if primary != self.primary {
             let old = std::mem::replace(&mut self.primary, primary);

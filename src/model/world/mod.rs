@@ -96,6 +96,8 @@ pub struct World {
     clusters: BTreeMap<ClusterName, ClusterData>,
     /// The cluster whose accesses and pools count.
     primary: Option<ClusterName>,
+    /// The cluster that shall be the primary whatever the clusters say.
+    chosen_primary: Option<ClusterName>,
     /// Which clusters have a Service of this name, excluded namespaces included.
     holders: BTreeMap<NamespacedName, BTreeSet<ClusterName>>,
 }

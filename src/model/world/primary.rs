@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cluster::default_spec;
-use super::{Ignored, World};
+use super::{Ignored, Touched, World};
 use crate::model::id::ClusterName;
 use crate::model::object::{ClusterRole, ClusterSpec, Object, ObjectKey, ObjectKind};
 
@@ -11,10 +11,22 @@ use crate::model::object::{ClusterRole, ClusterSpec, Object, ObjectKey, ObjectKi
 const CONVENTIONAL: &str = "primary";
 
 impl World {
-    /// The primary: the cluster that says so of itself (the first by name, should several), else
+    /// Decides which cluster is the primary, in place of what the clusters say; `None` leaves it to
+    /// them again. While the chosen one is not there, there is no primary.
+    pub fn set_primary(&mut self, chosen: Option<ClusterName>) -> Touched {
+        let mut touched = Touched::default();
+        self.chosen_primary = chosen;
+        self.settle(&mut touched);
+        touched
+    }
+
+    /// The primary: the one that was chosen, if any was; else the cluster that says so of itself (the first by name, should several), else
     /// the one that is called `primary`, else the only one there is, else the only one that has
     /// pools, so that a second folder does not withdraw what the first one serves.
     pub(super) fn find_primary(&self) -> Option<ClusterName> {
+        if let Some(chosen) = &self.chosen_primary {
+            return self.clusters.contains_key(chosen).then(|| chosen.clone());
+        }
         let says_so = self
             .clusters
             .iter()
@@ -42,9 +54,12 @@ impl World {
         let mut all = Vec::new();
         for (name, data) in &self.clusters {
             if self.primary.as_ref() != Some(name) {
-                let reason = match &self.primary {
-                    Some(primary) => format!("it is read from the primary cluster only, which is {primary}"),
-                    None => {
+                let reason = match (&self.primary, &self.chosen_primary) {
+                    (None, Some(chosen)) => {
+                        format!("the cluster that is chosen as the primary, {chosen}, is not there")
+                    }
+                    (Some(primary), _) => format!("it is read from the primary cluster only, which is {primary}"),
+                    (None, None) => {
                         "no cluster is the primary: give one a ClusterInfo of its own name with role Primary".to_owned()
                     }
                 };

@@ -265,6 +265,34 @@ fn the_primary_is_who_says_so_then_who_is_called_so_then_the_only_one() {
 }
 
 #[test]
+fn a_chosen_primary_counts_before_what_the_clusters_say() {
+    let mut world = world([
+        ("east", info("east", ClusterRole::Primary)),
+        ("east", access("a", "s")),
+        ("west", access("b", "s")),
+        ("west", pool("edge")),
+    ]);
+    let seen = |world: &World| world.accesses().map(|a| a.id.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(seen(&world), ["a"]);
+    let touched = world.set_primary(Some("west".into()));
+    assert_eq!(world.primary().map(ClusterName::as_str), Some("west"));
+    assert_eq!(seen(&world), ["b"]);
+    assert_eq!(touched.accesses, BTreeSet::from([id("a"), id("b")]));
+    assert!(touched.pools);
+    assert!(world.set_primary(Some("west".into())).is_empty());
+    // One that is not there: nobody else takes its part, and it is said why.
+    world.set_primary(Some("north".into()));
+    assert_eq!((world.primary(), seen(&world)), (None, vec![]));
+    let reasons: Vec<_> = world.ignored().into_iter().map(|ignored| ignored.reason).collect();
+    assert!(reasons.iter().any(|reason| reason.contains("north, is not there")), "{reasons:?}");
+    // It comes.
+    world.apply(vec![put("north", access("c", "s"))], 0);
+    assert_eq!(seen(&world), ["c"]);
+    world.set_primary(None);
+    assert_eq!(seen(&world), ["a"]);
+}
+
+#[test]
 fn accesses_and_pools_count_in_the_primary_only() {
     let world = world([
         ("primary", access("a", "s")),
