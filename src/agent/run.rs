@@ -93,11 +93,16 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
         .keep_alive_while_idle(true))
 }
 
+/// How often what did not change is reported again, right after it was read. An ACK may reach the control plane after
+/// the report of the listener that it is about; only a later report then says that the listener is active.
+const SAY_AGAIN: Duration = Duration::from_secs(2);
+
 /// Reads the Envoy for ever; the view is `None` until the first reading, good or not, is over.
 async fn poll(options: &Options, seen: watch::Sender<Option<View>>) {
     let mut reader = Reader::new(options.envoy_admin.clone());
     let mut tracker = Tracker::default();
     let mut said = String::new();
+    let mut viewed = Instant::now();
     loop {
         let started = Instant::now();
         match reader.observe().await {
@@ -122,7 +127,11 @@ async fn poll(options: &Options, seen: watch::Sender<Option<View>>) {
             if changed {
                 *known = view;
             }
-            changed
+            let is_due = changed || viewed.elapsed() >= SAY_AGAIN;
+            if is_due {
+                viewed = Instant::now();
+            }
+            is_due
         });
         sleep(options.poll_interval.max(started.elapsed() * MAX_SHARE)).await;
     }

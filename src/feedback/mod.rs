@@ -352,6 +352,12 @@ impl Feedback {
                 touched
                     .listeners
                     .extend(names.filter(|name| last.listeners.get(*name) != report.listeners.get(*name)).cloned());
+                // The same words, but now said after a binding that they could not speak of before.
+                let sessions = node.as_ref().into_iter().flat_map(|node| &node.sessions);
+                let bound = sessions.flat_map(|session| &session.listeners).filter_map(|(name, seen)| {
+                    seen.accepted.as_ref().is_some_and(|accepted| accepted.bound_seq > last.seq).then_some(name)
+                });
+                touched.listeners.extend(bound.cloned());
             }
             _ => touched.node(id),
         }

@@ -193,8 +193,10 @@ fn an_agents_report_from_before_a_binding_says_nothing_of_it() {
     assert_eq!(fold.evidence(), Evidence::None, "removed, though the agent has not looked again");
     fold.ack(1, &[(L, "1")], &[]);
     assert_eq!(fold.evidence(), Evidence::Acked);
-    fold.sees(vec![listener(L, Active, None)], true, 2);
+    let touched = fold.sees(vec![listener(L, Active, None)], true, 2);
+    assert!(touched.listeners.contains(L), "the same words say more now");
     assert_eq!(fold.evidence(), Evidence::Active);
+    assert!(fold.sees(vec![listener(L, Active, None)], true, 2).is_empty());
     fold.ack(1, &[(L, "2")], &[]);
     assert_eq!(fold.evidence(), Evidence::Active, "an accepted update keeps what was proved");
     // Envoy restarts: what the agent saw of the earlier process counts for nothing.

@@ -83,23 +83,18 @@ impl Owner {
         }
     }
 
-    /// Whether a claim that is missing is gone. Accesses are read from the primary, so that has to be there and
-    /// readable. Of any other cluster it is enough that it was read once, for what is known of it stays while it cannot
-    /// be read: else, of two hundred clusters, one that is down would keep every address from being released. Where one
-    /// was never read, at least the accesses that are not `there` any more are gone.
-    fn claims_known<'a>(&self, there: &'a BTreeSet<NamespacedName>) -> ClaimsKnown<'a> {
-        let is_known = |cluster: &ClusterState| {
-            let was_read = self.read_once.contains(&cluster.name);
-            matches!(cluster.sync, Sync::Synced)
-                || (was_read && self.world.primary().is_some_and(|primary| *primary != cluster.name))
-        };
-        let primary = self.world.primary().and_then(|name| self.world.cluster(name));
-        match primary {
-            Some(primary) if !is_known(primary) => ClaimsKnown::Partly,
-            None => ClaimsKnown::Partly,
-            Some(_) if self.world.clusters().all(is_known) => ClaimsKnown::All,
-            Some(_) => ClaimsKnown::OfAccesses(there),
+    /// What it says that a claim is missing. Accesses are read from the primary, so that has to be there and readable.
+    /// Of any other cluster it is enough that it was read once, for what is known of it stays while it cannot be read:
+    /// else, of two hundred clusters, one that is down would keep every address from being released. Where one was not
+    /// read since the start, an access that is there may choose something of it; one that is gone does not.
+    fn claims_known<'a>(&self, accesses: &'a BTreeSet<NamespacedName>) -> ClaimsKnown<'a> {
+        let Some(primary) = self.world.primary() else { return ClaimsKnown::Partly };
+        let is_synced = |cluster: &ClusterState| matches!(cluster.sync, Sync::Synced);
+        if !self.world.cluster(primary).is_some_and(is_synced) {
+            return ClaimsKnown::Partly;
         }
+        let is_known = |cluster: &ClusterState| is_synced(cluster) || self.read_once.contains(&cluster.name);
+        if self.world.clusters().all(is_known) { ClaimsKnown::All } else { ClaimsKnown::OfAccesses(accesses) }
     }
 
     /// Of a plan that could not be made durable only this is taken: which names are not proved any more. To answer

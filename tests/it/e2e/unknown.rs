@@ -101,12 +101,16 @@ async fn an_access_that_was_deleted_goes_although_another_cluster_is_unknown() {
     let setup = Setup::new();
     setup.deploy(&Setup::service("checkout", "http"), 0..1, "edge").await;
     setup.deploy(&Setup::service("catalog", "http"), 10..11, "edge").await;
-    let plane = setup.control_plane_with(&["--drain", "0s"]);
+    let mut plane = setup.control_plane_with(&["--drain", "0s", "--grace", "1s"]);
     let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
     gateway.start_envoy().start_agent();
     let (checkout, catalog) = (resolve(&plane, "checkout"), resolve(&plane, "catalog"));
     setup.clusters.take_away("west");
     wait_cluster(&plane, "west", "Unknown");
+    // So that it was never read by the process that is asked.
+    plane.process().kill();
+    plane.restart();
+    plane.wait_ready();
     setup.clusters.remove("east", "checkout-access.yaml");
     eventually("the VIP to be withdrawn", WITHIN, || {
         (!plane.vips().is_empty() && plane.vips().iter().all(|vip| vip["access"] != "shop/checkout")).then_some(())
