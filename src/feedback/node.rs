@@ -201,10 +201,10 @@ impl<'a> NodeRef<'a> {
         self.agent.is_some()
     }
 
-    /// Whether an agent has reported since the node's streams began. Until it has, an ACK is the
-    /// strongest evidence that there can be.
-    pub fn agent_reports(&self) -> bool {
-        self.fresh_report().is_some()
+    /// Whether the connected agent has reported at all, if only of streams before the present ones. It reports again within
+    /// two seconds, and until then an ACK is not taken instead: Envoy acknowledges after bind() and before listen().
+    pub fn agent_has_reported(&self) -> bool {
+        self.agent.is_some_and(|agent| agent.report.is_some())
     }
 
     /// Ranges that its agent assigns from.

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite, Transaction};
 use super::{Store, StoreError};
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName};
-use crate::model::object::{KubeNode, Pod};
+use crate::model::object::{Locality, Pod};
 use crate::model::world::PodChange;
 
 /// Rows of one statement: 15 values each, of the 32,766 that SQLite allows in one.
@@ -98,34 +98,36 @@ impl Store {
         Ok(count.unsigned_abs())
     }
 
-    /// Records where a cluster's Kubernetes nodes are, from which the view `pods` takes region and
-    /// zone.
+    /// Records where Kubernetes nodes are, by cluster and name, from which the view `pods` takes
+    /// region and zone; `None` where a node is gone.
     ///
     /// # Errors
     /// What SQLite says, see [`StoreError`].
     pub async fn apply_kube_nodes(
         &self,
-        cluster: &ClusterName,
-        nodes: &[KubeNode],
+        nodes: &BTreeMap<(ClusterName, Arc<str>), Option<Locality>>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let inventory = &self.inner.inventory;
         let mut tx = inventory.begin("recording nodes").await?;
-        for node in nodes {
-            sqlx::query(
-                "INSERT INTO kube_node (cluster, name, region, zone, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-                 ON CONFLICT (cluster, name) DO UPDATE SET region = excluded.region, zone = excluded.zone, \
-                 updated_at = excluded.updated_at \
-                 WHERE (kube_node.region, kube_node.zone) IS NOT (excluded.region, excluded.zone)",
-            )
-            .bind(cluster.as_str())
-            .bind(&*node.name)
-            .bind(&*node.locality.region)
-            .bind(&*node.locality.zone)
-            .bind(now)
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| inventory.error("recording nodes", e))?;
+        for ((cluster, name), locality) in nodes {
+            let query = match locality {
+                Some(locality) => sqlx::query(
+                    "INSERT INTO kube_node (cluster, name, region, zone, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     ON CONFLICT (cluster, name) DO UPDATE SET region = excluded.region, zone = excluded.zone, \
+                     updated_at = excluded.updated_at \
+                     WHERE (kube_node.region, kube_node.zone) IS NOT (excluded.region, excluded.zone)",
+                )
+                .bind(cluster.as_str())
+                .bind(&**name)
+                .bind(&*locality.region)
+                .bind(&*locality.zone)
+                .bind(now),
+                None => sqlx::query("DELETE FROM kube_node WHERE cluster = ?1 AND name = ?2")
+                    .bind(cluster.as_str())
+                    .bind(&**name),
+            };
+            query.execute(&mut *tx).await.map_err(|e| inventory.error("recording nodes", e))?;
         }
         tx.commit().await.map_err(|e| inventory.error("recording nodes", e))
     }

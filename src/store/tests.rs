@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
-use crate::model::object::{KubeNode, Locality, Pod};
+use crate::model::object::{Locality, Pod};
 use crate::model::world::PodChange;
 
 fn row(address: &str, slot: &str) -> LedgerRow {
@@ -350,7 +350,8 @@ async fn people_ask_while_causeway_runs() {
     store.apply_pods(changes, 1_000).await.unwrap();
     let locality = Locality { region: "eu-1".into(), zone: "a".into() };
     let east = ClusterName::from("east");
-    store.apply_kube_nodes(&east, &[KubeNode { name: "n1".into(), locality }], 1_000).await.unwrap();
+    let n1 = (east.clone(), "n1".into());
+    store.apply_kube_nodes(&[(n1, Some(locality))].into(), 1_000).await.unwrap();
     store.commit_ledger(&[put("240.11.0.7", "shop/checkout")]).await.unwrap();
 
     let inventory = person(dir.path(), "inventory.db").await;

@@ -311,7 +311,7 @@ fn suffices(rule: EvidenceRule, node: NodeRef<'_>, evidence: Evidence) -> bool {
             EvidenceRule::Acked => Evidence::Acked,
             EvidenceRule::Active => Evidence::Active,
             EvidenceRule::Probed => Evidence::Probed,
-            EvidenceRule::Strongest if node.agent_reports() => Evidence::Active,
+            EvidenceRule::Strongest if node.agent_has_reported() => Evidence::Active,
             EvidenceRule::Strongest => Evidence::Acked,
         }
 }

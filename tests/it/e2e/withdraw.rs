@@ -29,7 +29,7 @@ async fn a_deleted_access_goes_step_by_step(speaks: Speaks) {
     let setup = Setup::new();
     setup.deploy(&Setup::service("checkout", "http"), 0..1, "edge").await;
     setup.clusters.write("east", "checkout-access.yaml", &access_yaml("checkout", "edge", TTL_SECONDS));
-    let plane = setup.control_plane_with(&["--drain", "1s"]);
+    let plane = setup.control_plane_with(&["--drain", "1s", "--grace", "2s"]);
     let mut gateway = setup.gateway("gw-1", &plane, speaks);
     gateway.start_envoy().start_agent();
     let to = resolve(&plane, "checkout");
@@ -83,7 +83,7 @@ async fn a_deleted_access_goes_step_by_step_sotw() {
 async fn an_access_that_comes_back_has_its_address_without_interruption() {
     let setup = Setup::new();
     setup.deploy(&Setup::service("checkout", "http"), 0..2, "edge").await;
-    let plane = setup.control_plane_with(&["--drain", "3s"]);
+    let plane = setup.control_plane_with(&["--drain", "3s", "--grace", "2s"]);
     let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
     gateway.start_envoy().start_agent();
     let to = resolve(&plane, "checkout");
@@ -120,7 +120,7 @@ async fn edits_of_names_and_ports_take_effect_and_leave_other_ports_alone() {
         let text = two_ports(&setup.clusters.read(cluster, "checkout.yaml"));
         setup.clusters.write(cluster, "checkout.yaml", &text);
     }
-    let plane = setup.control_plane_with(&["--drain", "0s"]);
+    let plane = setup.control_plane_with(&["--drain", "0s", "--grace", "2s"]);
     let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
     gateway.start_envoy().start_agent();
     let to = resolve(&plane, "checkout");
@@ -169,7 +169,7 @@ async fn eventually_answers(to: SocketAddr, host: &str) {
 async fn a_pool_that_shrinks_keeps_vips_in_use_and_gives_new_ones_from_what_is_left() {
     let setup = Setup::new();
     setup.deploy(&Setup::service("checkout", "http"), 0..1, "edge").await;
-    let mut plane = setup.control_plane_with(&["--drain", "0s"]);
+    let mut plane = setup.control_plane_with(&["--drain", "0s", "--grace", "2s"]);
     let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
     gateway.start_envoy().start_agent();
     let to = resolve(&plane, "checkout");
