@@ -30,6 +30,8 @@ echo "Envoy: $ENVOY_BIN"
 step "format and lints"
 cargo fmt --all --check
 cargo clippy --locked --all-targets -- -D warnings
+# The embeddable xDS library alone: no database, no Kubernetes types, no HTTP API.
+cargo check --locked --lib --no-default-features
 
 step "tests"
 cargo test --locked

@@ -79,7 +79,7 @@ pub(super) struct Serve {
     /// How long a withdrawn VIP's listeners stay for requests in flight [default: 5s]
     #[arg(long, value_name = "DURATION")]
     pub drain: Option<String>,
-    /// How long a node may be gone before a VIP's release no longer waits for it [default: 60s]
+    /// How long a node may be gone before a VIP's release no longer waits for it, and how long what a drained listener leads to is kept [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
     /// How log lines are written: text or json [default: text]
