@@ -179,14 +179,24 @@ pub(super) async fn xds_nodes(State(state): State<AdminState>) -> Json<Vec<Value
     Json(state.xds.nodes())
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Shown {
+    #[serde(default)]
+    resource: String,
+}
+
 pub(super) async fn xds_node(
     State(state): State<AdminState>,
     id: Result<Path<String>, PathRejection>,
+    shown: Result<Query<Shown>, QueryRejection>,
 ) -> Handled<Value> {
     let Path(id) = id.map_err(|e| ApiError::BadRequest(e.body_text()))?;
+    let Query(Shown { resource }) =
+        shown.map_err(|e| ApiError::BadRequest(format!("{}; the one parameter is ?resource=", e.body_text())))?;
     let missing =
         || ApiError::NotFound(format!("no node `{id}` is connected; GET /debug/xds/nodes lists those that are"));
-    state.xds.node(&id).map(Json).ok_or_else(missing)
+    state.xds.node(&id, &resource).map(Json).ok_or_else(missing)
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Response {

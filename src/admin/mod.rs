@@ -30,8 +30,9 @@ use crate::trust::Mode;
 pub trait XdsDebug: Send + Sync {
     /// A short row for each connected stream.
     fn nodes(&self) -> Vec<serde_json::Value>;
-    /// Everything of one node's streams, by its `node.id`; `None` where it is not connected.
-    fn node(&self, id: &str) -> Option<serde_json::Value>;
+    /// Everything of one node's streams, by its `node.id`; `None` where it is not connected. Contents are shown of resources
+    /// whose names contain `resource`, as far as a page can hold them.
+    fn node(&self, id: &str, resource: &str) -> Option<serde_json::Value>;
 }
 
 /// What the admin interface works with.
@@ -60,7 +61,10 @@ pub const PATHS: &[(&str, &str)] = &[
     ("/api/v1/vips", "VIPs with their proof; ?namespace= narrows"),
     ("/api/v1/nodes", "Envoys"),
     ("/debug/xds/nodes", "connected xDS streams"),
-    ("/debug/xds/nodes/{id}", "what one node was sent, accepted and refused"),
+    (
+        "/debug/xds/nodes/{id}",
+        "what one node was sent, accepted and refused; ?resource= chooses whose contents are shown",
+    ),
 ];
 
 /// The routes. `bound` is the address that they are served at: on a loopback address, requests whose

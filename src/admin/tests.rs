@@ -17,8 +17,8 @@ impl XdsDebug for Streams {
         vec![json!({ "id": "side/car 1" })]
     }
 
-    fn node(&self, id: &str) -> Option<Value> {
-        (id == "side/car 1").then(|| json!({ "id": id }))
+    fn node(&self, id: &str, resource: &str) -> Option<Value> {
+        (id == "side/car 1" && resource.is_empty()).then(|| json!({ "id": id }))
     }
 }
 

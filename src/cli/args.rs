@@ -204,6 +204,9 @@ pub(super) struct Xds {
     /// The node's id
     #[arg(value_name = "NODE")]
     pub node: Option<String>,
+    /// Show the contents of resources whose names contain this; of a large node only the first 200 are shown
+    #[arg(long, value_name = "NAME", requires = "node")]
+    pub resource: Option<String>,
     /// The document's form
     #[arg(short, long, value_enum, value_name = "FORM", default_value = "yaml")]
     pub output: Format,

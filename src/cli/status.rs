@@ -115,10 +115,13 @@ fn problem(p: &Problem) -> String {
 /// Prints a node's xDS state, or which nodes there are.
 pub(super) async fn xds(args: &Xds, out: &mut dyn Write) -> anyhow::Result<()> {
     let admin = Admin::new(&args.server)?;
-    let path = match &args.node {
-        Some(node) => format!("/debug/xds/nodes/{}", encode_segment(node)),
-        None => "/debug/xds/nodes".to_owned(),
-    };
+    let mut path = "/debug/xds/nodes".to_owned();
+    if let Some(node) = &args.node {
+        path = format!("{path}/{}", encode_segment(node));
+    }
+    if let Some(resource) = &args.resource {
+        path = format!("{path}?resource={}", encode_segment(resource));
+    }
     let value: Value = admin.get(&path).await?;
     out.write_all(document(&value, args.output)?.as_bytes())?;
     Ok(out.flush()?)

@@ -90,7 +90,7 @@ impl XdsDebug for Streams {
         vec![json!({ "node": "gw-1", "protocol": "Delta" })]
     }
 
-    fn node(&self, id: &str) -> Option<Value> {
+    fn node(&self, id: &str, _: &str) -> Option<Value> {
         (id == "side/car 1").then(|| json!({ "node": id, "listeners": { "subscribed": ["*"], "refused": [] } }))
     }
 }

@@ -87,6 +87,7 @@ async fn one_edited_slice_is_one_resource_to_each_node() {
     });
     let served = started.elapsed();
 
+    let serving = resident_mib(plane.process().pid());
     let nodes = ["gw-Delta", "gw-Sotw"];
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = nodes.map(|node| ["Cluster", "Endpoint", "Listener", "Route"].map(|ty| sent(&plane, node, ty)));
@@ -106,8 +107,8 @@ async fn one_edited_slice_is_one_resource_to_each_node() {
         assert_eq!([now[0] - before[0], now[1] - before[1], now[2] - before[2], now[3] - before[3]], [0, 1, 0, 0]);
     }
     println!(
-        "scale: {SERVICES} services x {ENDPOINTS} endpoints x {} clusters: ready in {:.2} s, {memory:.0} MiB resident (with two gateways {:.0} \
-         MiB), on both gateways after {:.1} s, one edit reached both within {} ms",
+        "scale: {SERVICES} services x {ENDPOINTS} endpoints x {} clusters: ready in {:.2} s, {memory:.0} MiB resident (with two gateways \
+         {serving:.0} MiB, after their debug pages {:.0} MiB), on both gateways after {:.1} s, one edit reached both within {} ms",
         CLUSTERS.len(),
         ready.as_secs_f64(),
         resident_mib(plane.process().pid()),
