@@ -47,9 +47,17 @@ fn resident_mib(pid: u32) -> f64 {
 
 /// How many EDS resources the node's streams were sent.
 fn sent(plane: &ControlPlane, node: &str, ty: &str) -> u64 {
-    let node = plane.get(&format!("/debug/xds/nodes/{node}"));
+    let node = plane.get(&format!("/debug/xds/nodes/{node}?resource=none"));
     let streams = node["streams"].as_array().cloned().unwrap_or_default();
     streams.iter().filter_map(|s| s["types"][ty]["counts"]["resources"].as_u64()).sum()
+}
+
+/// When the node was last sent the endpoints of a service, in milliseconds since the Unix epoch.
+fn sent_at(plane: &ControlPlane, node: &str, service: usize) -> i64 {
+    let name = format!("shop/all/svc-{service}:8080");
+    let node = plane.get(&format!("/debug/xds/nodes/{node}?resource=none"));
+    let sent = node["streams"][0]["types"]["Endpoint"]["resources"][&name]["sentAt"].as_i64();
+    sent.unwrap_or_else(|| panic!("{name} was sent: {node:#}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +101,7 @@ async fn one_edited_slice_is_one_resource_to_each_node() {
     let before = nodes.map(|node| ["Cluster", "Endpoint", "Listener", "Route"].map(|ty| sent(&plane, node, ty)));
     let edited = PER_FILE + 3;
     setup.clusters.write("west", "part-1.yaml", &file_text(1, 1, Some(edited)));
-    let edit = Instant::now();
+    let (edit, edit_ms) = (Instant::now(), causeway::reconcile::now());
     // Envoy's own count says when it has it; the debug page is for people and renders everything.
     let name = format!("cluster.shop/all/svc-{edited}_8080.membership_total");
     let wanted = (ENDPOINTS * CLUSTERS.len() - 1) as u64;
@@ -102,13 +110,15 @@ async fn one_edited_slice_is_one_resource_to_each_node() {
     });
     let reached = edit.elapsed();
     tokio::time::sleep(Duration::from_millis(500)).await;
+    let sent_after: Vec<i64> = nodes.iter().map(|node| sent_at(&plane, node, edited) - edit_ms).collect();
     let after = nodes.map(|node| ["Cluster", "Endpoint", "Listener", "Route"].map(|ty| sent(&plane, node, ty)));
     for (now, before) in after.iter().zip(&before) {
         assert_eq!([now[0] - before[0], now[1] - before[1], now[2] - before[2], now[3] - before[3]], [0, 1, 0, 0]);
     }
     println!(
         "scale: {SERVICES} services x {ENDPOINTS} endpoints x {} clusters: ready in {:.2} s, {memory:.0} MiB resident (with two gateways \
-         {serving:.0} MiB, after their debug pages {:.0} MiB), on both gateways after {:.1} s, one edit reached both within {} ms",
+         {serving:.0} MiB, after their debug pages {:.0} MiB), on both gateways after {:.1} s, one edit was sent \
+         after {sent_after:?} ms and counted by both Envoys within {} ms",
         CLUSTERS.len(),
         ready.as_secs_f64(),
         resident_mib(plane.process().pid()),
