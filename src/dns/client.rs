@@ -133,6 +133,8 @@ pub async fn lookup(server: SocketAddr, name: &str, kind: QueryType) -> Result<L
 
 fn question(query: &Query) -> Message {
     let mut message = Message::query();
+    // For resolvers that are asked in between; an authority pays it no heed (RFC 1034, 4.3.1).
+    message.metadata.recursion_desired = true;
     message.add_query(query.clone());
     let mut edns = Edns::new();
     edns.set_max_payload(MAX_UDP_PAYLOAD);

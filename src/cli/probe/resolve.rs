@@ -2,22 +2,15 @@
 //! says and not what a cache in between remembers.
 
 use std::cell::RefCell;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hickory_server::proto::op::{Edns, Message, Query, ResponseCode};
-use hickory_server::proto::rr::{Name, RData, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::cli::Usage;
+use crate::dns::{self, DnsError, LookupData, LookupRecord, Outcome, QueryType};
 
-/// What fits into a packet on every path (RFC 9715).
-const UDP_PAYLOAD_BYTES: u16 = 1232;
-
-/// How often a question is sent over UDP.
+/// How many times the time for one question is waited in all; a lost datagram is sent again meanwhile.
 const ATTEMPTS: u32 = 2;
 
 /// A TTL of 0 would mean a lookup before each request.
@@ -178,11 +171,9 @@ type Found = (Vec<IpAddr>, Option<Duration>);
 
 /// Asks for A and AAAA. One of them is enough; an error counts only when neither gave an address.
 async fn both(server: SocketAddr, host: &str, wanted: Wanted, limit: Duration) -> Result<Found, ResolveError> {
-    let name = Name::from_utf8(format!("{host}.")).map_err(|e| ResolveError::BadName(e.to_string()))?;
-    let v4 =
-        async { if wanted == Wanted::V6 { Ok(Vec::new()) } else { ask(server, &name, RecordType::A, limit).await } };
+    let v4 = async { if wanted == Wanted::V6 { Ok(Vec::new()) } else { ask(server, host, QueryType::A, limit).await } };
     let v6 =
-        async { if wanted == Wanted::V4 { Ok(Vec::new()) } else { ask(server, &name, RecordType::AAAA, limit).await } };
+        async { if wanted == Wanted::V4 { Ok(Vec::new()) } else { ask(server, host, QueryType::Aaaa, limit).await } };
     let (v4, v6) = tokio::join!(v4, v6);
     let mut found = Vec::new();
     let mut failure = None;
@@ -199,82 +190,36 @@ async fn both(server: SocketAddr, host: &str, wanted: Wanted, limit: Duration) -
     Ok((found.into_iter().map(|(address, _)| address).collect(), ttl))
 }
 
-/// Asks one question: over UDP, and over TCP when the answer did not fit.
+/// Asks one question. A denial or refusal is a failure here: the probe needs an address.
 async fn ask(
     server: SocketAddr,
-    name: &Name,
-    kind: RecordType,
+    host: &str,
+    kind: QueryType,
     limit: Duration,
 ) -> Result<Vec<(IpAddr, u32)>, ResolveError> {
-    let unreachable = |e: io::Error| ResolveError::Unreachable(server, e.to_string());
-    let mut question = Message::query();
-    question.metadata.recursion_desired = true;
-    question.add_query(Query::query(name.clone(), kind));
-    let mut edns = Edns::new();
-    edns.set_max_payload(UDP_PAYLOAD_BYTES);
-    question.set_edns(edns);
-    let bytes = question.to_vec().map_err(|e| ResolveError::BadName(e.to_string()))?;
-    let mut answer = None;
-    for _ in 0..ATTEMPTS {
-        match timeout(limit, over_udp(server, &question, &bytes)).await {
-            Ok(Ok(message)) => {
-                answer = Some(message);
-                break;
-            }
-            // The port is closed: asking again gets the same.
-            Ok(Err(error)) => return Err(unreachable(error)),
-            Err(_) => {}
+    let unreachable = |reason: String| ResolveError::Unreachable(server, reason);
+    let answer = match timeout(limit * ATTEMPTS, dns::lookup(server, host, kind)).await {
+        Err(_) | Ok(Err(DnsError::Timeout { .. })) => {
+            return Err(unreachable(format!("no answer within {limit:?}, {ATTEMPTS} times")));
         }
+        Ok(Err(DnsError::Name { reason, .. })) => return Err(ResolveError::BadName(reason)),
+        Ok(Err(DnsError::Io { source, .. })) => return Err(unreachable(source.to_string())),
+        Ok(Err(other)) => return Err(unreachable(other.to_string())),
+        Ok(Ok(answer)) => answer,
+    };
+    match answer.outcome {
+        Outcome::Answered | Outcome::NoData => {}
+        Outcome::NoSuchName => return Err(ResolveError::NoName(server)),
+        Outcome::Refused => {
+            return Err(ResolveError::Answer(server, "that it does not serve the name's zone (REFUSED)".to_owned()));
+        }
+        Outcome::Failed(code) => return Err(ResolveError::Answer(server, code)),
     }
-    let late = || ResolveError::Unreachable(server, format!("no answer within {limit:?}, {ATTEMPTS} times"));
-    let mut answer = answer.ok_or_else(late)?;
-    if answer.metadata.truncation {
-        let whole = timeout(limit, over_tcp(server, &question, &bytes)).await.map_err(|_| late())?;
-        answer = whole.map_err(unreachable)?;
-    }
-    match answer.metadata.response_code {
-        ResponseCode::NoError => {}
-        ResponseCode::NXDomain => return Err(ResolveError::NoName(server)),
-        other => return Err(ResolveError::Answer(server, other.to_string())),
-    }
-    let address = |data: &RData| match data {
-        RData::A(a) => Some(IpAddr::V4(a.0)),
-        RData::AAAA(a) => Some(IpAddr::V6(a.0)),
+    let address = |record: &LookupRecord| match record.data {
+        LookupData::Address(address) => Some((address, record.ttl)),
         _ => None,
     };
-    Ok(answer.answers.iter().filter_map(|record| Some((address(&record.data)?, record.ttl))).collect())
-}
-
-fn answers(message: &Message, question: &Message) -> bool {
-    message.metadata.id == question.metadata.id
-        && message.metadata.message_type == hickory_server::proto::op::MessageType::Response
-        && (message.queries.is_empty() || message.queries == question.queries)
-}
-
-async fn over_udp(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(bytes).await?;
-    let mut buffer = vec![0; 65_535];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        // What is no answer to this question is not for us: late, or forged.
-        match Message::from_vec(&buffer[..length]) {
-            Ok(message) if answers(&message, question) => return Ok(message),
-            _ => {}
-        }
-    }
-}
-
-async fn over_tcp(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), bytes].concat()).await?;
-    let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut buffer).await?;
-    let message = Message::from_vec(&buffer).map_err(io::Error::other)?;
-    if answers(&message, question) { Ok(message) } else { Err(io::Error::other("the answer is to another question")) }
+    Ok(answer.records.iter().filter_map(address).collect())
 }
 
 #[cfg(test)]
@@ -299,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_server_is_not_waited_for_by_every_request() {
-        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server = Resolver::Server(silent.local_addr().unwrap());
         let names = Names::new(server, "shop.example".to_owned(), Wanted::V4, Duration::from_millis(100));
         assert!(matches!(names.next().await, Err(ResolveError::Unreachable(..))));
