@@ -484,6 +484,7 @@ async fn each_mistake_is_told_with_its_place_and_its_remedy() {
         Bench::new(&[("east/bad.yaml", &service("kept", 80)), ("east/good.yaml", &service("other", 80))]).await;
     let cases = cases();
     assert!(cases.len() >= 40, "{}", cases.len());
+    println!("bad input: {} kinds", cases.len());
     for (text, line, object, case) in cases {
         bench.write("east/bad.yaml", &text);
         let wanted = |problem: &Problem| {
