@@ -5,6 +5,7 @@
 //! Both are made into [`crate::model::object::Object`]s by [`convert`].
 
 pub mod convert;
+pub mod crd;
 pub mod field;
 pub mod kinds;
 pub mod names;

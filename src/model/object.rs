@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::id::{ClusterName, NamespacedName, PoolName};
@@ -90,7 +91,7 @@ impl Object {
 }
 
 /// A cluster's part in the whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClusterRole {
     /// Causeway's own objects (accesses, pools) are read here.
     Primary,
@@ -267,7 +268,7 @@ pub struct Requirement {
 }
 
 /// Operators of label selectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     /// The label's value is one of the values.
     In,
@@ -296,7 +297,7 @@ impl Selector {
 }
 
 /// An IP family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Family {
     /// IPv4.
     #[serde(rename = "IPv4")]
@@ -332,7 +333,7 @@ pub enum PortChoice {
 }
 
 /// Whether an access gets one VIP for each service or for each pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VipPer {
     /// One for each service.
     #[default]
@@ -342,7 +343,7 @@ pub enum VipPer {
 }
 
 /// How strong the proof has to be before a VIP is published (XDS.md, "VIP evidence").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EvidenceRule {
     /// An ACK is enough.
     Acked,
@@ -421,7 +422,7 @@ impl AddressRange {
 }
 
 /// Who picks a pool's addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AssignedBy {
     /// The control plane, from the pool's ranges.
     #[default]

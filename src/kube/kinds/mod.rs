@@ -4,7 +4,19 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+mod policy;
+mod snapshot;
+mod status;
+mod vip;
+
+pub use policy::*;
+pub use snapshot::*;
+pub use status::*;
+pub use vip::*;
 
 use crate::model::object::{AssignedBy, ClusterRole, EvidenceRule, Family, Operator, VipPer};
 
@@ -46,9 +58,24 @@ kind! {
     /// Addresses to give to accesses (cluster-scoped).
     VipPool, VipPoolSpec
 }
+kind! {
+    /// The snapshot information of an access's pods in one cluster.
+    EndpointSnapshot, EndpointSnapshotSpec
+}
 
 /// `spec` of [`ClusterInfo`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "causeway.dev",
+    version = "v1alpha1",
+    kind = "ClusterInfo",
+    root = "ClusterInfoResource",
+    plural = "clusterinfos",
+    shortname = "ci",
+    category = "causeway",
+    status = "ClusterInfoStatus",
+    doc = "A cluster's part in the whole: how it is read, and what is known of it."
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterInfoSpec {
     /// Sub where not said.
@@ -66,7 +93,7 @@ pub struct ClusterInfoSpec {
 }
 
 /// A locality.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LocalitySpec {
     /// As `topology.kubernetes.io/region`.
@@ -76,7 +103,7 @@ pub struct LocalitySpec {
 }
 
 /// How a cluster is read: exactly one of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
     /// From its API server.
@@ -88,12 +115,12 @@ pub struct SourceSpec {
 }
 
 /// No settings yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 /// Where a kubeconfig lies: exactly one of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeconfigSource {
     /// In a ConfigMap.
@@ -103,7 +130,7 @@ pub struct KubeconfigSource {
 }
 
 /// A key of a ConfigMap or Secret.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRef {
     /// Its namespace.
@@ -115,7 +142,7 @@ pub struct KeyRef {
 }
 
 /// Which namespaces are read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamespacesSpec {
     /// Namespaces that are left out.
@@ -123,7 +150,7 @@ pub struct NamespacesSpec {
 }
 
 /// What is written to the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyncDownSpec {
     /// All accesses where not said.
@@ -131,7 +158,7 @@ pub struct SyncDownSpec {
 }
 
 /// Which accesses are written to a cluster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SyncDown {
     /// All.
     #[default]
@@ -141,7 +168,19 @@ pub enum SyncDown {
 }
 
 /// `spec` of [`ClusterAccess`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "causeway.dev",
+    version = "v1alpha1",
+    kind = "ClusterAccess",
+    root = "ClusterAccessResource",
+    plural = "clusteraccesses",
+    shortname = "ca",
+    category = "causeway",
+    status = "ClusterAccessStatus",
+    namespaced,
+    doc = "The request that services be reachable across clusters, at one virtual IP and one name."
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClusterAccessSpec {
     /// The service of the access's own name where not said.
@@ -161,7 +200,7 @@ pub struct ClusterAccessSpec {
 }
 
 /// Which services: exactly one of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// One of the access's namespace.
@@ -171,7 +210,7 @@ pub struct ServiceSpec {
 }
 
 /// A label selector. An empty one chooses everything.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SelectorSpec {
     /// Labels with values.
@@ -181,7 +220,7 @@ pub struct SelectorSpec {
 }
 
 /// A requirement of a label selector.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RequirementSpec {
     /// The label's key.
@@ -193,7 +232,7 @@ pub struct RequirementSpec {
 }
 
 /// A port of the service: exactly one of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortSpec {
     /// By name.
@@ -203,7 +242,7 @@ pub struct PortSpec {
 }
 
 /// Which clusters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClustersSpec {
     /// By name.
@@ -211,7 +250,7 @@ pub struct ClustersSpec {
 }
 
 /// Which addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VipSpec {
     /// One for each service where not said.
@@ -225,7 +264,7 @@ pub struct VipSpec {
 }
 
 /// When names are answered.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PublishSpec {
     /// The strongest that there is where not said.
@@ -237,7 +276,7 @@ pub struct PublishSpec {
 }
 
 /// Which policies decide.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoliciesSpec {
     /// Of load balancing.
@@ -247,7 +286,7 @@ pub struct PoliciesSpec {
 }
 
 /// A policy and its configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRef {
     /// The built-in one where not said.
@@ -257,7 +296,18 @@ pub struct PolicyRef {
 }
 
 /// `spec` of [`VipPool`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "causeway.dev",
+    version = "v1alpha1",
+    kind = "VipPool",
+    root = "VipPoolResource",
+    plural = "vippools",
+    shortname = "vp",
+    category = "causeway",
+    status = "VipPoolStatus",
+    doc = "Addresses to give to accesses."
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VipPoolSpec {
     /// As `240.11.0.0/16`, `10.0.0.10-10.0.0.20` or a single address.
