@@ -9,6 +9,7 @@ mod bad_input;
 mod cli;
 mod e2e;
 mod golden;
+mod kubernetes;
 mod manifests;
 mod store;
 mod support;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: the real binary, real Envoys, pods that answer with their
 //! names, and manifests on disk.
 
+pub mod apiserver;
 pub mod fleet;
 pub mod host;
 pub mod manifests;

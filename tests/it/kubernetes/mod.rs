@@ -1,0 +1,3 @@
+//! Against real API servers.
+
+mod apiserver;
