@@ -9,3 +9,4 @@ pub mod crd;
 pub mod field;
 pub mod kinds;
 pub mod names;
+pub mod outbox;

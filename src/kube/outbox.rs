@@ -1,0 +1,108 @@
+//! What Causeway has to say on the primary's API server, reduced to its latest form until it is written. The owner of
+//! the truth puts it in and never waits; the writer takes it out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::kinds::{ClusterAccessStatus, ClusterCounts, SnapshotPod, StatusCondition, VipPoolStatus, VirtualIpStatus};
+use crate::model::id::{ClusterName, NamespacedName, PoolName};
+
+/// What an access's pods in one cluster are kept under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotKey {
+    /// The access.
+    pub access: NamespacedName,
+    /// The service, in the access's namespace.
+    pub service: NamespacedName,
+    /// The cluster.
+    pub cluster: ClusterName,
+}
+
+/// An access's pods in one cluster, and what they are bound to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnapshotContent {
+    /// The pods, by name.
+    pub pods: Vec<SnapshotPod>,
+    /// Published addresses, sorted.
+    pub vips: Vec<IpAddr>,
+    /// Names that lead to them.
+    pub hostnames: Vec<String>,
+}
+
+/// How the world sees a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterSeen {
+    /// `Pending`, `Synced` or `Unknown`.
+    pub state: String,
+    /// Why unknown, for people.
+    pub reason: String,
+    /// How much it has.
+    pub counts: ClusterCounts,
+}
+
+/// How the cluster manager is connected to a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterConnection {
+    /// The API server's version; empty where not known.
+    pub server_version: String,
+    /// `metadata.uid` of `kube-system`; empty where not known.
+    pub cluster_uid: String,
+    /// When the credential ends (RFC 3339); empty where it does not say.
+    pub credential_expires_at: String,
+    /// Of which generation of the `ClusterInfo` this is said.
+    pub observed_generation: i64,
+    /// `Connected`, `CredentialAccepted`, `CredentialSafe`; their transition times are the writer's business.
+    pub conditions: Vec<StatusCondition>,
+}
+
+/// All that waits. `None` where the object is gone and nothing needs to be said any more.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// By cluster, from the owner.
+    pub seen: BTreeMap<ClusterName, Option<ClusterSeen>>,
+    /// By cluster, from the manager.
+    pub connections: BTreeMap<ClusterName, Option<ClusterConnection>>,
+    /// By access.
+    pub accesses: BTreeMap<NamespacedName, Option<ClusterAccessStatus>>,
+    /// By pool.
+    pub pools: BTreeMap<PoolName, Option<VipPoolStatus>>,
+    /// By address.
+    pub vips: BTreeMap<IpAddr, Option<VirtualIpStatus>>,
+    /// By access, service and cluster; `None` where the objects shall go.
+    pub snapshots: BTreeMap<SnapshotKey, Option<Arc<SnapshotContent>>>,
+    /// Everything that there is was told once: from then on, what is on the API server and was never told shall go.
+    pub complete: bool,
+}
+
+/// The way from those who know to the writer. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    waiting: Arc<Mutex<Waiting>>,
+    news: Arc<Notify>,
+}
+
+impl Outbox {
+    /// Changes what waits, and wakes the writer.
+    pub fn put(&self, change: impl FnOnce(&mut Waiting)) {
+        // Each change leaves what waits whole.
+        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.notify_one();
+    }
+
+    /// Takes all that waits; `complete` stays.
+    pub fn take(&self) -> Waiting {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let complete = waiting.complete;
+        let taken = std::mem::take(&mut *waiting);
+        waiting.complete = complete;
+        taken
+    }
+
+    /// Waits until something is there.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+}
