@@ -4,9 +4,12 @@
 //! The kinds that are Causeway's own are in [`kinds`]; Kubernetes' own come from `k8s-openapi`.
 //! Both are made into [`crate::model::object::Object`]s by [`convert`].
 
+pub mod connect;
 pub mod convert;
 pub mod crd;
 pub mod field;
 pub mod kinds;
+pub mod manager;
 pub mod names;
 pub mod outbox;
+pub mod watch;

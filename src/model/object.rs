@@ -15,7 +15,7 @@ use super::id::{ClusterName, NamespacedName, PoolName};
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
 /// One decoded object of a cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Object {
     /// What a `ClusterInfo` says of the cluster that it names.
     Cluster(ClusterSpec),
@@ -112,7 +112,7 @@ pub struct Locality {
 }
 
 /// What is known of a cluster besides its objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSpec {
     /// The cluster's name.
     pub name: ClusterName,
@@ -158,7 +158,7 @@ pub struct ServicePort {
 }
 
 /// A Service of one cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// Namespace and name.
     pub id: NamespacedName,
@@ -173,7 +173,7 @@ pub struct Service {
 }
 
 /// A port of an [`EndpointSlice`], tied to the Service's port by its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SlicePort {
     /// Name of the Service's port.
     pub name: Arc<str>,
@@ -182,7 +182,7 @@ pub struct SlicePort {
 }
 
 /// One endpoint of a slice.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SliceEndpoint {
     /// All addresses are of the same pod; consumers use the first (discovery.k8s.io/v1).
     pub addresses: Vec<IpAddr>,
@@ -201,7 +201,7 @@ pub struct SliceEndpoint {
 }
 
 /// An EndpointSlice of one cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointSlice {
     /// Namespace and name.
     pub id: NamespacedName,
@@ -214,7 +214,7 @@ pub struct EndpointSlice {
 }
 
 /// A Pod of one cluster.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pod {
     /// Namespace and name.
     pub id: NamespacedName,
@@ -239,7 +239,7 @@ pub struct Pod {
 }
 
 /// A Kubernetes Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KubeNode {
     /// Its name.
     pub name: Arc<str>,
@@ -315,7 +315,7 @@ impl Family {
 }
 
 /// Which services an access is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceChoice {
     /// One, by name, in the access's namespace.
     Name(Arc<str>),
@@ -357,7 +357,7 @@ pub enum EvidenceRule {
 }
 
 /// When an access's names are answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishRule {
     /// Needed proof on a gateway.
     pub evidence: EvidenceRule,
@@ -374,7 +374,7 @@ impl Default for PublishRule {
 }
 
 /// A `ClusterAccess`: the request that services be reachable across clusters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Access {
     /// Namespace and name.
     pub id: NamespacedName,
@@ -432,7 +432,7 @@ pub enum AssignedBy {
 }
 
 /// A `VipPool`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// Its name.
     pub name: PoolName,

@@ -21,6 +21,7 @@ mod history;
 mod ledger;
 mod lock;
 mod manifests;
+mod objects;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use error::StoreError;
 pub use history::NodeEvent;
 pub use ledger::{LedgerChange, LedgerRow};
 pub use manifests::{ManifestChange, ManifestFile};
+pub use objects::{ObjectChanges, is_kept};
 
 use database::{Database, Kind};
 use lock::DirLock;

@@ -1,0 +1,97 @@
+//! Keeps what is known of clusters, behind the back of those who read them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::id::ClusterName;
+use crate::model::object::{Object, ObjectKey};
+use crate::store::{ObjectChanges, Store, StoreError, is_kept};
+
+/// The pause between writes: a change that is lost to a crash is told again by its cluster.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What waits, reduced to its outcome.
+#[derive(Default)]
+struct Waiting {
+    /// Before all others here.
+    forgotten: BTreeSet<ClusterName>,
+    objects: ObjectChanges,
+}
+
+/// Takes what is to be kept. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Kept {
+    waiting: Arc<Mutex<Waiting>>,
+    news: Arc<Notify>,
+}
+
+impl Kept {
+    pub fn put(&self, cluster: &ClusterName, object: &Object) {
+        let key = object.key();
+        if is_kept(key.kind) {
+            let object = Some(Arc::new(object.clone()));
+            self.change(|waiting| drop(waiting.objects.insert((cluster.clone(), key), object)));
+        }
+    }
+
+    pub fn delete(&self, cluster: &ClusterName, key: &ObjectKey) {
+        if is_kept(key.kind) {
+            self.change(|waiting| drop(waiting.objects.insert((cluster.clone(), key.clone()), None)));
+        }
+    }
+
+    pub fn forget(&self, cluster: &ClusterName) {
+        self.change(|waiting| {
+            waiting.objects.retain(|(of, _), _| of != cluster);
+            waiting.forgotten.insert(cluster.clone());
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Waiting)) {
+        // Each change leaves what waits whole.
+        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.notify_one();
+    }
+
+    /// Writes until `shutdown`, and then what is left.
+    pub async fn write(self, store: Store, shutdown: CancellationToken) {
+        loop {
+            let is_last = shutdown.is_cancelled();
+            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Err(error) = write(&store, &waiting).await {
+                tracing::error!(%error, "what is known of clusters could not be kept; trying again");
+                let mut since = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                put_back(&mut since, waiting);
+                self.news.notify_one();
+            }
+            if is_last {
+                return;
+            }
+            tokio::select! {
+                () = async { tokio::time::sleep(PAUSE).await; self.news.notified().await } => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+}
+
+async fn write(store: &Store, waiting: &Waiting) -> Result<(), StoreError> {
+    for cluster in &waiting.forgotten {
+        store.forget_kube_cluster(cluster).await?;
+    }
+    if waiting.objects.is_empty() { Ok(()) } else { store.apply_objects(&waiting.objects).await }
+}
+
+/// Puts what was not written below what came since.
+fn put_back(since: &mut Waiting, failed: Waiting) {
+    let forgotten = &since.forgotten;
+    let mut objects = failed.objects;
+    objects.retain(|(cluster, _), _| !forgotten.contains(cluster));
+    objects.append(&mut since.objects);
+    since.objects = objects;
+    since.forgotten.extend(failed.forgotten);
+}

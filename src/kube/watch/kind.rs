@@ -1,0 +1,257 @@
+//! The watch of one kind: lists by streaming, resumes where it stopped, and begins anew where the API server has
+//! forgotten that place.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Item, Told};
+use crate::kube::connect::{Refused, explain};
+use crate::kube::convert::{self, Converted};
+use crate::kube::field::Invalid;
+use crate::kube::kinds;
+use crate::model::object::{ObjectKey, ObjectKind};
+
+/// A watch ends by itself after this many seconds and is resumed, and one that did not end is taken for dead 5 s later.
+/// That bounds how long a connection over which nothing comes any more goes unnoticed, through proxies too, which an
+/// answer to a ping of the connection would not.
+const PATIENCE: u32 = 35;
+/// The longest that a first list is waited for, in seconds; less would never end for a large cluster on a slow line.
+const MOST_PATIENCE: u32 = 290;
+/// What is told in one message at most.
+const CHUNK: usize = 256;
+/// Pauses between tries, growing.
+const PAUSES_MS: [u64; 4] = [200, 500, 1_000, 2_000];
+
+/// Starts the watch of a kind.
+pub(super) fn start(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, cancel: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = read(kind, client, out) => {}
+        }
+    });
+}
+
+/// The object as files have it, which is what is converted.
+macro_rules! as_file {
+    ($kind:ident, $object:expr) => {
+        kinds::$kind {
+            api_version: kinds::API_VERSION.to_owned(),
+            kind: stringify!($kind).to_owned(),
+            metadata: $object.metadata.clone(),
+            spec: Some($object.spec.clone()),
+            status: None,
+        }
+    };
+}
+
+async fn read(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>) {
+    match kind {
+        ObjectKind::Node => of_kubernetes(kind, client, out, convert::node).await,
+        ObjectKind::Service => of_kubernetes(kind, client, out, convert::service).await,
+        ObjectKind::Pod => of_kubernetes(kind, client, out, convert::pod).await,
+        ObjectKind::EndpointSlice => of_kubernetes(kind, client, out, convert::endpoint_slice).await,
+        ObjectKind::ClusterInfo => of_causeway(kind, client, out, cluster_info).await,
+        ObjectKind::ClusterAccess => {
+            let convert = |o: &kinds::ClusterAccessResource| one(convert::cluster_access(&as_file!(ClusterAccess, o)));
+            of_causeway(kind, client, out, convert).await;
+        }
+        ObjectKind::VipPool => {
+            let convert = |o: &kinds::VipPoolResource| one(convert::vip_pool(&as_file!(VipPool, o)));
+            of_causeway(kind, client, out, convert).await;
+        }
+    }
+}
+
+/// Kubernetes' own kinds, whose form the API server vouches for.
+async fn of_kubernetes<K>(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, convert: fn(&K) -> Converted)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let items = |object: &K| keyed(key_of(kind, object), one(convert(object)));
+    Watch::new(kind, client, out, items).run().await;
+}
+
+/// Causeway's kinds: one object that cannot be read, of another version's definition, must not hide all others.
+async fn of_causeway<K>(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, convert: impl Fn(&K) -> Items)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let items = |object: &DeserializeGuard<K>| {
+        let key = key_of(kind, object);
+        match &object.0 {
+            Ok(object) => keyed(key, convert(object)),
+            Err(invalid) => {
+                let message = format!("it cannot be read: {}", invalid.error);
+                let remedy = "correct it, and install this version's definitions: `causeway crds`".to_owned();
+                vec![Item::Invalid(key, vec![Invalid { field: String::new(), message, remedy }])]
+            }
+        }
+    };
+    Watch::new(kind, client, out, items).run().await;
+}
+
+/// An object's items, before they are given its key: nothing where it is of a sort that is not served.
+enum Items {
+    Of(Vec<Item>),
+    Nothing,
+    Invalid(Vec<Invalid>),
+}
+
+fn one(converted: Converted) -> Items {
+    match converted {
+        Ok(conversion) => match conversion.object {
+            Some(object) if conversion.warnings.is_empty() => Items::Of(vec![Item::Object(Box::new(object))]),
+            Some(object) => Items::Of(vec![Item::Warned(Box::new(object), conversion.warnings)]),
+            None => Items::Nothing,
+        },
+        Err(faults) => Items::Invalid(faults),
+    }
+}
+
+fn cluster_info(info: &kinds::ClusterInfoResource) -> Items {
+    let is_read = info.spec.source.as_ref().is_some_and(|source| source.kubeconfig.is_some());
+    let items = one(convert::cluster_info(&as_file!(ClusterInfo, info)));
+    match items {
+        Items::Of(mut items) if is_read => {
+            if let Some(name) = &info.metadata.name {
+                items.insert(0, Item::Expect(name.as_str().into()));
+            }
+            Items::Of(items)
+        }
+        other => other,
+    }
+}
+
+fn keyed(key: ObjectKey, items: Items) -> Vec<Item> {
+    match items {
+        Items::Of(items) => items,
+        Items::Nothing => vec![Item::Gone(key)],
+        Items::Invalid(faults) => vec![Item::Invalid(key, faults)],
+    }
+}
+
+fn key_of<K: Resource>(kind: ObjectKind, object: &K) -> ObjectKey {
+    let meta = object.meta();
+    let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
+    ObjectKey { kind, namespace: text(&meta.namespace), name: text(&meta.name) }
+}
+
+struct Watch<K, F> {
+    kind: ObjectKind,
+    api: Api<K>,
+    out: mpsc::Sender<Told>,
+    items: F,
+    patience: u32,
+    /// The API server streams lists (Kubernetes 1.32 and newer by default).
+    streams: bool,
+}
+
+/// Nobody listens any more.
+struct Closed;
+
+impl<K, F> Watch<K, F>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    F: Fn(&K) -> Vec<Item>,
+{
+    fn new(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, items: F) -> Self {
+        Self { kind, api: Api::all(client), out, items, patience: PATIENCE, streams: true }
+    }
+
+    async fn run(mut self) {
+        while self.watch().await.is_ok() {}
+    }
+
+    /// Watches until something has to be done in another way.
+    async fn watch(&mut self) -> Result<(), Closed> {
+        let mut config = watcher::Config::default().timeout(self.patience);
+        if self.streams {
+            config = config.streaming_lists();
+        }
+        let mut chunks = pin!(watcher(self.api.clone(), config).ready_chunks(CHUNK));
+        let (mut is_listing, mut tries) = (true, 0);
+        while let Some(chunk) = chunks.next().await {
+            let mut items = Vec::with_capacity(chunk.len());
+            for event in chunk {
+                match event {
+                    Ok(Event::Apply(object) | Event::InitApply(object)) => items.extend((self.items)(&object)),
+                    Ok(Event::Delete(object)) => items.push(Item::Gone(key_of(self.kind, &object))),
+                    Ok(Event::Init) => {
+                        self.flush(&mut items).await?;
+                        is_listing = true;
+                        self.send(Told::Begin(self.kind)).await?;
+                    }
+                    Ok(Event::InitDone) => {
+                        self.flush(&mut items).await?;
+                        (is_listing, tries, self.patience) = (false, 0, PATIENCE);
+                        self.send(Told::Done(self.kind)).await?;
+                    }
+                    Err(error) => {
+                        self.flush(&mut items).await?;
+                        let is_forgotten = matches!(&error, watcher::Error::WatchError(status) if status.code == 410);
+                        if !is_forgotten {
+                            self.send(Told::Failing(self.kind, refused(&error))).await?;
+                        }
+                        let pause = PAUSES_MS[tries.min(PAUSES_MS.len() - 1)];
+                        tries += 1;
+                        tokio::time::sleep(Duration::from_millis(pause)).await;
+                        if is_listing && self.streams && is_unsupported(&error) {
+                            self.streams = false;
+                            return Ok(());
+                        }
+                        if is_listing && self.patience < MOST_PATIENCE && is_cut(&error) {
+                            self.patience = (self.patience * 2).min(MOST_PATIENCE);
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            self.flush(&mut items).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&self, items: &mut Vec<Item>) -> Result<(), Closed> {
+        if items.is_empty() { Ok(()) } else { self.send(Told::Items(self.kind, std::mem::take(items))).await }
+    }
+
+    async fn send(&self, told: Told) -> Result<(), Closed> {
+        self.out.send(told).await.map_err(|_| Closed)
+    }
+}
+
+fn refused(error: &watcher::Error) -> Refused {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => explain(error),
+        watcher::Error::WatchError(status) => explain(&kube::Error::Api(status.clone())),
+        watcher::Error::NoResourceVersion => {
+            Refused::new("ServerError", error.to_string(), "is this a Kubernetes API server?")
+        }
+    }
+}
+
+/// An API server that does not know streaming lists refuses their parameters.
+fn is_unsupported(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => status,
+        _ => return false,
+    };
+    matches!(status.code, 400 | 422)
+}
+
+/// The list took longer than it was given.
+fn is_cut(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchFailed(_))
+}
