@@ -4,6 +4,7 @@ mod debug;
 mod feedback;
 mod metrics;
 mod serve;
+mod source;
 
 pub use serve::serve;
 

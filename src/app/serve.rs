@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
+use super::source::{self, Source};
 use super::{debug, feedback, metrics, stop_on_signal};
 use crate::admin::{self, AdminState};
 use crate::ads::{self, service::AdsServer};
 use crate::agent::service::FeedbackServer;
-use crate::config::{ListenAddr, ServeConfig};
-use crate::manifests;
+use crate::config::{Clusters, ListenAddr, ServeConfig};
+use crate::kube::outbox::Outbox;
 use crate::reconcile::{self, Event, Inventory, Outputs, Owner, view};
 use crate::store::Store;
 use crate::trust::{Action, Mode};
@@ -61,14 +62,16 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let written = CancellationToken::new();
     let writer = tokio::spawn(inventory.clone().write(store.clone(), written.clone()));
 
+    let outbox = matches!(config.clusters, Clusters::Kubernetes { .. }).then(Outbox::default);
     let outputs = Outputs {
         store: store.clone(),
         inventory,
         dns: table,
+        outbox: outbox.clone(),
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
-    let settings = reconcile::Settings { primary: config.primary.as_deref().map(Into::into), vip: spans };
+    let settings = reconcile::Settings { primary: source::primary(&config), vip: spans };
     let owner = Owner::new(ledger, settings, outputs);
     let mut owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
 
@@ -82,7 +85,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mode = if config.insecure { Mode::Insecure } else { Mode::Local };
     let ads = AdsServer::new(spawn_ads(&events), limits);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
-    let source = start_manifests(&config, &store, &events).await?;
+    let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
     serve_admin(&config, &ads, source, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 
@@ -190,63 +193,10 @@ fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("binding --xds-addr unix:{}", path.display()))
 }
 
-async fn start_manifests(
-    config: &ServeConfig,
-    store: &Store,
-    events: &mpsc::Sender<Event>,
-) -> anyhow::Result<manifests::Source> {
-    let (changes, mut changes_rx) = mpsc::channel(64);
-    let settings = manifests::Settings::new(&config.manifests);
-    let source = manifests::start(settings, Arc::new(store.clone()), changes).await.context("reading --manifests")?;
-    for cluster in &source.expected {
-        events.send(Event::Expect(cluster.clone())).await.context("the owner ended")?;
-    }
-    let to_owner = events.clone();
-    tokio::spawn(async move {
-        while let Some(batch) = changes_rx.recv().await {
-            if to_owner.send(Event::Changes(batch)).await.is_err() {
-                return;
-            }
-        }
-    });
-    let (mut report, to_owner) = (source.report.clone(), events.clone());
-    tokio::spawn(async move {
-        let mut known = Vec::new();
-        loop {
-            let problems = report.borrow_and_update().problems.clone();
-            log_news(&known, &problems);
-            known.clone_from(&problems);
-            let problems = problems.iter().map(to_view).collect();
-            if to_owner.send(Event::SourceProblems(problems)).await.is_err() || report.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(source)
-}
-
-/// Logs what is wrong since the last report, and what is not any more.
-fn log_news(before: &[manifests::Problem], now: &[manifests::Problem]) {
-    for problem in now.iter().filter(|problem| !before.contains(problem)) {
-        let manifests::Problem { cluster, file, line, object, field, message, remedy } = problem;
-        let file = file.as_deref().unwrap_or_default();
-        tracing::warn!(cluster, file, line, object, field, remedy, "{message}");
-    }
-    for problem in before.iter().filter(|problem| !now.contains(problem)) {
-        let file = problem.file.as_deref().unwrap_or_default();
-        tracing::info!(file, line = problem.line, object = problem.object, "no longer a problem: {}", problem.message);
-    }
-}
-
-fn to_view(problem: &manifests::Problem) -> view::Problem {
-    let manifests::Problem { cluster, file, line, object, field, message, remedy } = problem.clone();
-    view::Problem { cluster, file, line, object, field, message, remedy }
-}
-
 async fn serve_admin(
     config: &ServeConfig,
     ads: &AdsServer,
-    source: manifests::Source,
+    source: Source,
     events: &mpsc::Sender<Event>,
     mode: Mode,
     shutdown: &CancellationToken,
@@ -270,7 +220,7 @@ async fn serve_admin(
 /// Questions go to the owner; forgetting a cluster to the source that knows it.
 async fn answer(
     mut asked: mpsc::Receiver<view::Inspect>,
-    source: manifests::Source,
+    source: Source,
     events: mpsc::Sender<Event>,
     shutdown: CancellationToken,
 ) {
@@ -287,14 +237,7 @@ async fn answer(
                 }
             }
             Some(view::Inspect::Forget { cluster, reply }) => {
-                let outcome = match source.forget(&cluster.as_str().into()).await {
-                    manifests::Forgotten::Done => Ok(()),
-                    manifests::Forgotten::StillThere => Err(format!(
-                        "the folder of cluster `{cluster}` can be read; take it away first, then forget it"
-                    )),
-                    manifests::Forgotten::NotKnown => Err(format!("there is no cluster `{cluster}`")),
-                };
-                let _ = reply.send(outcome);
+                let _ = reply.send(source.forget(&cluster).await);
             }
         }
     }

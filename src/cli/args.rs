@@ -58,6 +58,12 @@ pub(super) struct Serve {
     /// Folder that has one subfolder of Kubernetes YAML for each cluster
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<String>,
+    /// Kubeconfig of the primary cluster, whose ClusterInfos say which others there are
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<String>,
+    /// As --kubeconfig, but as a pod of the primary cluster, with its service account
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub in_cluster: Option<String>,
     /// Folder of the store [default: causeway-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
@@ -73,7 +79,7 @@ pub(super) struct Serve {
     /// Allow addresses that other machines can reach, and serve whoever connects
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure: Option<String>,
-    /// The primary cluster, where the manifests should not decide
+    /// The primary cluster, where the manifests should not decide [default with API servers: primary]
     #[arg(long, value_name = "CLUSTER")]
     pub primary: Option<String>,
     /// How long a withdrawn VIP's listeners stay for requests in flight [default: 5s]
@@ -93,6 +99,8 @@ impl Serve {
         Settings::default()
             .flag("config", self.config)
             .flag("manifests", self.manifests)
+            .flag("kubeconfig", self.kubeconfig)
+            .flag("in-cluster", self.in_cluster)
             .flag("data-dir", self.data_dir)
             .flag("xds-addr", self.xds_addr)
             .flag("admin-addr", self.admin_addr)

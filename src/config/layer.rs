@@ -34,6 +34,8 @@ const fn one(key: &'static str) -> Setting {
 pub const SETTINGS: &[Setting] = &[
     Setting { key: "config", arity: Arity::One, in_file: false },
     one("manifests"),
+    one("kubeconfig"),
+    one("in-cluster"),
     one("data-dir"),
     Setting { key: "xds-addr", arity: Arity::Many, in_file: true },
     one("admin-addr"),

@@ -37,11 +37,33 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Where clusters are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clusters {
+    /// From a folder whose subfolders are clusters.
+    Manifests(PathBuf),
+    /// From API servers: the primary's, and those that its ClusterInfos name.
+    Kubernetes {
+        /// The primary's kubeconfig; as a pod of the primary where there is none.
+        kubeconfig: Option<PathBuf>,
+    },
+}
+
+impl Clusters {
+    /// The manifests' folder, if that is it.
+    pub fn manifests(&self) -> Option<&Path> {
+        match self {
+            Clusters::Manifests(folder) => Some(folder),
+            Clusters::Kubernetes { .. } => None,
+        }
+    }
+}
+
 /// Everything that `causeway serve` needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
-    /// The folder whose subfolders are clusters.
-    pub manifests: PathBuf,
+    /// Where clusters are read from.
+    pub clusters: Clusters,
     /// The folder of the store; made when it is not there.
     pub data_dir: PathBuf,
     /// Where xDS and the agents' reports are served; at least one.
@@ -52,7 +74,7 @@ pub struct ServeConfig {
     pub dns_addr: Option<SocketAddr>,
     /// Callers that prove nothing are served, whoever they are.
     pub insecure: bool,
-    /// The primary cluster, where the manifests should not decide.
+    /// The primary cluster's name, where the manifests should not decide; `primary` where API servers are read.
     pub primary: Option<String>,
     /// How long a withdrawn VIP's listeners stay up for requests in flight.
     pub drain: Duration,
@@ -99,6 +121,9 @@ pub enum ConfigError {
     /// A setting has no value and no default.
     #[error("--{0} is missing: {1}")]
     Missing(&'static str, &'static str),
+    /// Settings that exclude each other.
+    #[error("--{0} cannot be used together with {1}: clusters are read in one way; keep one of them")]
+    Exclusive(&'static str, &'static str),
     /// An address that others can reach is refused.
     #[error(
         "--{flag} {address} can be reached from other machines, and callers prove nothing yet: \
@@ -154,12 +179,23 @@ impl ServeConfig {
     }
 
     fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        let manifests = settings.first("manifests").ok_or(ConfigError::Missing(
-            "manifests",
-            "name the folder that has one subfolder of Kubernetes YAML for each cluster",
-        ))?;
+        let is_pod = settings.one("in-cluster", "true or false", layer::parse_bool)?.unwrap_or(false);
+        let kubeconfig = settings.first("kubeconfig").map(PathBuf::from);
+        let manifests = settings.first("manifests").map(PathBuf::from);
+        let clusters = match (manifests, kubeconfig, is_pod) {
+            (Some(folder), None, false) => Clusters::Manifests(folder),
+            (None, Some(path), false) => Clusters::Kubernetes { kubeconfig: Some(path) },
+            (None, None, true) => Clusters::Kubernetes { kubeconfig: None },
+            (None, None, false) => {
+                let what = "name the folder that has one subfolder of Kubernetes YAML for each cluster; or read clusters from API \
+                            servers, with --kubeconfig or --in-cluster";
+                return Err(ConfigError::Missing("manifests", what));
+            }
+            (Some(_), _, _) => return Err(ConfigError::Exclusive("manifests", "--kubeconfig and --in-cluster")),
+            (None, Some(_), true) => return Err(ConfigError::Exclusive("kubeconfig", "--in-cluster")),
+        };
         Ok(Self {
-            manifests: PathBuf::from(manifests),
+            clusters,
             data_dir: PathBuf::from(settings.first("data-dir").unwrap_or("causeway-data")),
             xds_addrs: settings
                 .all("xds-addr", "a listening address", ListenAddr::from_str)?
@@ -210,26 +246,29 @@ impl ServeConfig {
     /// the manifests, where it would be taken for a cluster.
     pub fn check_folders(&self) -> Result<(), ConfigError> {
         let refuse = |flag, path: &Path, why: String| ConfigError::Folder { flag, path: path.to_owned(), why };
-        let kind = std::fs::metadata(&self.manifests).map_err(|e| {
-            let why = match e.kind() {
-                std::io::ErrorKind::NotFound => "there is no such folder; make it, or correct the path".to_owned(),
-                _ => format!("cannot be read: {e}"),
-            };
-            refuse("manifests", &self.manifests, why)
-        })?;
-        if !kind.is_dir() {
-            let why = "is a file; name the folder that has one subfolder for each cluster".to_owned();
-            return Err(refuse("manifests", &self.manifests, why));
-        }
-        if let Err(e) = std::fs::read_dir(&self.manifests) {
-            return Err(refuse("manifests", &self.manifests, format!("cannot be listed: {e}")));
+        if let Some(folder) = self.clusters.manifests() {
+            let kind = std::fs::metadata(folder).map_err(|e| {
+                let why = match e.kind() {
+                    std::io::ErrorKind::NotFound => "there is no such folder; make it, or correct the path".to_owned(),
+                    _ => format!("cannot be read: {e}"),
+                };
+                refuse("manifests", folder, why)
+            })?;
+            if !kind.is_dir() {
+                let why = "is a file; name the folder that has one subfolder for each cluster".to_owned();
+                return Err(refuse("manifests", folder, why));
+            }
+            if let Err(e) = std::fs::read_dir(folder) {
+                return Err(refuse("manifests", folder, format!("cannot be listed: {e}")));
+            }
         }
         if self.data_dir.exists() && !self.data_dir.is_dir() {
             return Err(refuse("data-dir", &self.data_dir, "is a file; name a folder".to_owned()));
         }
-        let manifests = resolved(&self.manifests);
-        if resolved(&self.data_dir).starts_with(&manifests) {
-            let why = format!("lies within --manifests {}; choose a folder elsewhere", self.manifests.display());
+        if let Some(folder) = self.clusters.manifests()
+            && resolved(&self.data_dir).starts_with(resolved(folder))
+        {
+            let why = format!("lies within --manifests {}; choose a folder elsewhere", folder.display());
             return Err(refuse("data-dir", &self.data_dir, why));
         }
         Ok(())
@@ -247,9 +286,10 @@ impl ServeConfig {
             warnings.push(format!("--insecure: anyone who can reach --{flag} {socket} is served."));
         }
         if let Some(primary) = &self.primary
-            && !self.manifests.join(primary).is_dir()
+            && let Some(folder) = self.clusters.manifests()
+            && !folder.join(primary).is_dir()
         {
-            let folder = self.manifests.display();
+            let folder = folder.display();
             warnings.push(format!(
                 "--primary {primary} has no folder in {folder}: no access or pool is read until it has."
             ));

@@ -54,7 +54,11 @@ impl Credential {
     /// [`Refused`], naming the field.
     pub fn parse(text: &str) -> Result<Self, Refused> {
         let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| {
-            Refused::new("InvalidKubeconfig", format!("the kubeconfig cannot be read: {error}"), "write one as `kubectl config view --raw --minify --flatten` prints it")
+            Refused::new(
+                "InvalidKubeconfig",
+                format!("the kubeconfig cannot be read: {error}"),
+                "write one as `kubectl config view --raw --minify --flatten` prints it",
+            )
         })?;
         let Some(context) = kubeconfig.current_context.clone() else {
             let message = "the kubeconfig has no current-context";
@@ -62,7 +66,11 @@ impl Credential {
         };
         let missing = |what: &str, name: &str| {
             let message = format!("the kubeconfig has no {what} `{name}`");
-            Refused::new("InvalidKubeconfig", message, "write one as `kubectl config view --raw --minify --flatten` prints it")
+            Refused::new(
+                "InvalidKubeconfig",
+                message,
+                "write one as `kubectl config view --raw --minify --flatten` prints it",
+            )
         };
         let named = kubeconfig.contexts.iter().find(|named| named.name == context);
         let chosen = named.and_then(|named| named.context.as_ref()).ok_or_else(|| missing("context", &context))?;
@@ -178,7 +186,8 @@ pub fn explain(error: &kube::Error) -> Refused {
 }
 
 fn file_refused(field: &str, file: &str, remedy: &'static str) -> Refused {
-    let message = format!("the kubeconfig's {field} names the file {file}, which would be read from Causeway's own disk");
+    let message =
+        format!("the kubeconfig's {field} names the file {file}, which would be read from Causeway's own disk");
     Refused::new("FileRefused", message, remedy)
 }
 
@@ -199,7 +208,11 @@ fn check_user(auth: &AuthInfo) -> Result<(), Refused> {
     ];
     for (field, file) in files {
         if let Some(file) = file {
-            return Err(file_refused(field, file, "put its content into the kubeconfig (`kubectl config view --flatten`)"));
+            return Err(file_refused(
+                field,
+                file,
+                "put its content into the kubeconfig (`kubectl config view --flatten`)",
+            ));
         }
     }
     Ok(())

@@ -140,7 +140,7 @@ impl Owner {
         row
     }
 
-    fn access_rows(&self) -> Vec<AccessRow> {
+    pub(super) fn access_rows(&self) -> Vec<AccessRow> {
         let mut vips: HashMap<&NamespacedName, Vec<&VipStatus>> = HashMap::new();
         for status in &self.plan.statuses {
             vips.entry(&status.slot.access).or_default().push(status);

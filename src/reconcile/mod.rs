@@ -18,6 +18,7 @@ mod inventory;
 mod ledger;
 mod names;
 mod nodes;
+mod outward;
 mod owner;
 pub mod view;
 mod views;

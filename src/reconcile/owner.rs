@@ -14,11 +14,13 @@ use super::event::{AgentEvent, Event};
 use super::inventory::{Inventory, now};
 use super::names;
 use super::nodes::{self, Nodes};
+use super::outward::Told;
 use super::view::Problem;
 use super::views::{Desired, Turn, ViewKey, Views};
 use crate::ads;
 use crate::dns;
 use crate::feedback::{Feedback, Report};
+use crate::kube::outbox::Outbox;
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::{Change, Object, ObjectKind};
@@ -50,6 +52,8 @@ pub struct Outputs {
     pub store: Store,
     /// Pods and history.
     pub inventory: Inventory,
+    /// What goes back to the primary's API server, where clusters are read from API servers.
+    pub outbox: Option<Outbox>,
     /// Names.
     pub dns: watch::Sender<Arc<dns::Table>>,
     /// Addresses at which names are asked, for NS records.
@@ -108,11 +112,13 @@ pub struct Owner {
     started_at: Timestamp,
     /// What happened and was not followed yet, because something is waited for.
     news: News,
+    /// What the primary's API server was told.
+    pub(super) told: Told,
     /// Everything was planned, durably, at least once.
     pub(super) started: bool,
     deadline: Option<Timestamp>,
     settings: Settings,
-    outputs: Outputs,
+    pub(super) outputs: Outputs,
 }
 
 impl Owner {
@@ -145,6 +151,7 @@ impl Owner {
             read_once: BTreeSet::new(),
             started_at,
             news: News::default(),
+            told: Told::default(),
             started: false,
             deadline: None,
             settings,
@@ -394,6 +401,7 @@ impl Owner {
         if concerns_names || is_first || self.has_pod_vips(&news.world) {
             self.publish_names(is_first);
         }
+        self.tell_outward(&news.world, has_planned || is_ledger_broken || is_first);
     }
 
     /// Claims anew what the touched accesses and services ask for; says whether any claim differs.

@@ -115,7 +115,10 @@ impl Store {
                 .await
                 .map_err(error)?;
         objects.extend(nodes.into_iter().map(|(name, region, zone)| {
-            Object::Node(KubeNode { name: name.into(), locality: Locality { region: region.into(), zone: zone.into() } })
+            Object::Node(KubeNode {
+                name: name.into(),
+                locality: Locality { region: region.into(), zone: zone.into() },
+            })
         }));
         Ok(objects)
     }

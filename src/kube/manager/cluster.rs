@@ -10,7 +10,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 
 use super::kept::Kept;
-use super::report::{connection, Facts};
+use super::report::{Facts, connection};
 use super::{Problem, Tell};
 use crate::kube::connect::{self, Credential, Refused};
 use crate::kube::field::Invalid;
@@ -201,6 +201,8 @@ impl Reader {
                 (self.rehearsal, self.refused) = (None, Some(why));
                 return;
             }
+            // The primary's kubeconfig is the operator's and does not change while this runs.
+            Wanted::Primary(_) if self.way.is_some() => return,
             Wanted::Primary(path) => Way::Primary(path),
             Wanted::Kubeconfig { text, in_config_map } => {
                 let in_use = self.way.as_mut().filter(|way| way.text() == Some(&text));
@@ -298,13 +300,18 @@ impl Reader {
     fn trouble(&mut self, now: Instant) -> Option<(Instant, Refused)> {
         let Some(session) = &self.active else {
             let why = self.refused.clone().unwrap_or_else(|| {
-                Refused::new("Waiting", "its kubeconfig is not known yet", "see whether the primary's API server answers")
+                Refused::new(
+                    "Waiting",
+                    "its kubeconfig is not known yet",
+                    "see whether the primary's API server answers",
+                )
             });
             return Some((self.started, why));
         };
         let pulse = session.pulse.borrow();
         let calm = pulse.beat_at.filter(|_| pulse.failing.is_none());
-        self.failing.retain(|_, failing| calm.is_none_or(|beat| beat < failing.last + CALM) || now < failing.last + CALM);
+        self.failing
+            .retain(|_, failing| calm.is_none_or(|beat| beat < failing.last + CALM) || now < failing.last + CALM);
         let watches = self.failing.values().map(|failing| (failing.since, failing.why.clone()));
         pulse.failing.clone().into_iter().chain(watches).min_by_key(|(since, _)| *since)
     }
@@ -435,7 +442,8 @@ impl Reader {
     async fn sweep(&mut self, kind: ObjectKind) -> Result<(), Closed> {
         let listing = self.listing.get(&kind).copied().unwrap_or_default();
         let known = self.known.entry(kind).or_default();
-        let gone: Vec<ObjectKey> = known.iter().filter(|(_, told)| **told != listing).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<ObjectKey> =
+            known.iter().filter(|(_, told)| **told != listing).map(|(key, _)| key.clone()).collect();
         for key in &gone {
             known.remove(key);
         }

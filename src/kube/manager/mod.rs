@@ -95,17 +95,8 @@ pub async fn run(
     let writer = tokio::spawn(kept.clone().write(store.clone(), shutdown.clone()));
     let uids = store.kube_clusters().await?;
     let (configs, mut news) = Configs::start(client, shutdown.clone());
-    let mut manager = Manager {
-        settings,
-        store,
-        out,
-        outbox,
-        kept,
-        uids,
-        infos: BTreeMap::new(),
-        running: BTreeMap::new(),
-        configs,
-    };
+    let mut manager =
+        Manager { settings, store, out, outbox, kept, uids, infos: BTreeMap::new(), running: BTreeMap::new(), configs };
     manager.begin().await;
     loop {
         let news = tokio::select! {

@@ -19,8 +19,7 @@ use crate::model::object::{Object, ObjectKey, ObjectKind};
 const WAITING: usize = 64;
 
 /// The kinds that are read of every cluster.
-pub const OF_ALL: [ObjectKind; 4] =
-    [ObjectKind::Node, ObjectKind::Service, ObjectKind::Pod, ObjectKind::EndpointSlice];
+pub const OF_ALL: [ObjectKind; 4] = [ObjectKind::Node, ObjectKind::Service, ObjectKind::Pod, ObjectKind::EndpointSlice];
 
 /// The kinds that are read of the primary as well.
 pub const OF_PRIMARY: [ObjectKind; 3] = [ObjectKind::ClusterInfo, ObjectKind::VipPool, ObjectKind::ClusterAccess];

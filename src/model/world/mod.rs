@@ -185,6 +185,11 @@ impl World {
             .collect()
     }
 
+    /// A pod of a cluster, if it is seen.
+    pub fn pod(&self, cluster: &ClusterName, id: &NamespacedName) -> Option<&Arc<Pod>> {
+        self.clusters.get(cluster).filter(|data| data.sees(&id.namespace))?.pods.get(id)
+    }
+
     /// How many pods are seen in all clusters.
     pub fn pods_count(&self) -> usize {
         self.clusters().map(|state| state.counts.pods).sum()

@@ -97,6 +97,13 @@ impl Owner {
         if self.world.clusters().all(is_known) { ClaimsKnown::All } else { ClaimsKnown::OfAccesses(accesses) }
     }
 
+    /// Whether everything that there is has been read at least once since the start, so that what was not told is gone.
+    pub(in crate::reconcile) fn knows_all(&self) -> bool {
+        self.world
+            .clusters()
+            .all(|cluster| matches!(cluster.sync, Sync::Synced) || self.read_once.contains(&cluster.name))
+    }
+
     /// Of a plan that could not be made durable only this is taken: which names are not proved any more. To answer
     /// fewer of them needs no ledger, and a gateway that went must not be answered for until a disk is mended.
     fn keep_proved(&mut self, plan: &Plan) {

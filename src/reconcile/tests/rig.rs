@@ -35,7 +35,13 @@ impl Rig {
         let rows = store.load_ledger().await.unwrap();
         let ledger = Ledger::from_rows(rows.iter().map(|row| from_row(row).unwrap())).unwrap();
         let (dns, table) = watch::channel(Arc::new(dns::Table::pending()));
-        let outputs = Outputs { store: store.clone(), inventory: Inventory::default(), dns, nameservers: Vec::new() };
+        let outputs = Outputs {
+            store: store.clone(),
+            inventory: Inventory::default(),
+            dns,
+            nameservers: Vec::new(),
+            outbox: None,
+        };
         let (events, receiver) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let owner = Owner::new(ledger, Settings::default(), outputs);

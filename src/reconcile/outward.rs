@@ -1,0 +1,308 @@
+//! What is told to the primary's API server after a turn: statuses, and the snapshot information of accesses' pods.
+//! Only what follows from what changed is looked at, and only what differs from what was told is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::owner::Owner;
+use crate::kube::kinds::{
+    AccessVipStatus, ClusterAccessStatus, ClusterCounts, SnapshotPod, StatusCondition, VipPoolStatus, VirtualIpGateway,
+    VirtualIpStatus,
+};
+use crate::kube::outbox::{ClusterSeen, SnapshotContent, SnapshotKey};
+use crate::model::decision::{Endpoint, Readiness};
+use crate::model::id::{ClusterName, NamespacedName, PoolName};
+use crate::model::object::{AddressRange, Pool};
+use crate::model::world::{ClusterState, Sync, Touched};
+use crate::vip::VipStatus;
+
+/// An access's service.
+type Pair = (NamespacedName, NamespacedName);
+
+/// What a pair is bound to: published addresses and their names.
+type Binding = (BTreeSet<IpAddr>, BTreeSet<Arc<str>>);
+
+/// What was told.
+#[derive(Default)]
+pub(super) struct Told {
+    clusters: BTreeMap<ClusterName, ClusterSeen>,
+    accesses: BTreeMap<NamespacedName, ClusterAccessStatus>,
+    vips: BTreeMap<IpAddr, VirtualIpStatus>,
+    pools: BTreeMap<PoolName, VipPoolStatus>,
+    bindings: BTreeMap<Pair, Binding>,
+    snapshots: BTreeMap<Pair, BTreeMap<ClusterName, Arc<SnapshotContent>>>,
+    complete: bool,
+}
+
+impl Owner {
+    /// Tells what differs after a turn; `planned` where VIPs or what is known of them may differ.
+    pub(super) fn tell_outward(&mut self, touched: &Touched, planned: bool) {
+        let Some(outbox) = self.outputs.outbox.clone() else { return };
+        let mut told = std::mem::take(&mut self.told);
+        let clusters = self.changed_clusters(&mut told);
+        let mut pairs = self.touched_pairs(touched);
+        let (mut accesses, mut vips, mut pools) = (Vec::new(), Vec::new(), Vec::new());
+        if planned || !touched.accesses.is_empty() {
+            accesses = self.changed_accesses(&mut told);
+        }
+        if planned {
+            vips = self.changed_vips(&mut told);
+            pools = self.changed_pools(&mut told);
+            pairs.extend(self.changed_bindings(&mut told));
+        }
+        // What is gone has pairs as well, of which nothing is left.
+        let there = &self.accesses;
+        let is_there =
+            |(access, service): &Pair| there.get(access).is_some_and(|state| state.claims.contains_key(service));
+        let gone: Vec<Pair> = match planned || !touched.accesses.is_empty() {
+            true => told.snapshots.keys().filter(|pair| !is_there(pair)).cloned().collect(),
+            false => Vec::new(),
+        };
+        pairs.extend(gone);
+        let snapshots: Vec<(SnapshotKey, Option<Arc<SnapshotContent>>)> =
+            pairs.into_iter().flat_map(|pair| self.changed_snapshots(pair, &mut told)).collect();
+        let complete = !told.complete && self.knows_all();
+        told.complete |= complete;
+        self.told = told;
+        if complete
+            || [clusters.len(), accesses.len(), vips.len(), pools.len(), snapshots.len()].iter().any(|count| *count > 0)
+        {
+            outbox.put(|waiting| {
+                waiting.seen.extend(clusters);
+                waiting.accesses.extend(accesses);
+                waiting.vips.extend(vips);
+                waiting.pools.extend(pools);
+                waiting.snapshots.extend(snapshots);
+                waiting.complete |= complete;
+            });
+        }
+    }
+
+    fn changed_clusters(&self, told: &mut Told) -> Vec<(ClusterName, Option<ClusterSeen>)> {
+        let wanted = self.world.clusters().map(|cluster| (cluster.name.clone(), cluster_seen(cluster))).collect();
+        changes(&mut told.clusters, wanted)
+    }
+
+    fn changed_accesses(&self, told: &mut Told) -> Vec<(NamespacedName, Option<ClusterAccessStatus>)> {
+        let wanted = self
+            .access_rows()
+            .into_iter()
+            .map(|row| {
+                let id = NamespacedName::new(row.namespace, row.name);
+                let vip = |vip: super::view::AccessVip| AccessVipStatus {
+                    address: vip.address,
+                    hostnames: vip.hostnames,
+                    state: vip.state,
+                    bound: vip.bound,
+                };
+                let status = ClusterAccessStatus {
+                    vips: row.vips.into_iter().map(vip).collect(),
+                    services: row.services,
+                    observed_generation: row.conditions.first().map_or(0, |condition| condition.observed_generation),
+                    conditions: row.conditions.into_iter().map(condition).collect(),
+                };
+                (id, status)
+            })
+            .collect();
+        changes(&mut told.accesses, wanted)
+    }
+
+    fn changed_vips(&self, told: &mut Told) -> Vec<(IpAddr, Option<VirtualIpStatus>)> {
+        let wanted = self.plan.statuses.iter().map(|status| (status.address, vip_status(status))).collect();
+        changes(&mut told.vips, wanted)
+    }
+
+    fn changed_pools(&self, told: &mut Told) -> Vec<(PoolName, Option<VipPoolStatus>)> {
+        let mut used: BTreeMap<&PoolName, u64> = BTreeMap::new();
+        for vip in self.ledger.rows() {
+            *used.entry(&vip.pool).or_default() += 1;
+        }
+        let wanted = self
+            .world
+            .pools()
+            .map(|pool| {
+                let used = used.get(&pool.name).copied().unwrap_or_default();
+                let size = size_of(pool);
+                let free = size.and_then(|size| i64::try_from(size.saturating_sub(u128::from(used))).ok());
+                let conditions = vec![StatusCondition {
+                    kind: "Accepted".to_owned(),
+                    status: "True".to_owned(),
+                    reason: "Accepted".to_owned(),
+                    ..StatusCondition::default()
+                }];
+                (pool.name.clone(), VipPoolStatus { used, free, observed_generation: 0, conditions })
+            })
+            .collect();
+        changes(&mut told.pools, wanted)
+    }
+
+    /// What each access's services are bound to; gives the pairs of which that differs.
+    fn changed_bindings(&self, told: &mut Told) -> BTreeSet<Pair> {
+        let mut wanted: BTreeMap<Pair, Binding> = BTreeMap::new();
+        for vip in &self.plan.published {
+            let pair = (vip.slot.access.clone(), vip.slot.service.clone());
+            let (addresses, names) = wanted.entry(pair).or_default();
+            addresses.insert(vip.address);
+            names.extend(vip.hostnames.iter().cloned());
+        }
+        changes(&mut told.bindings, wanted).into_iter().map(|(pair, _)| pair).collect()
+    }
+
+    fn touched_pairs(&self, touched: &Touched) -> BTreeSet<Pair> {
+        let mut pairs = BTreeSet::new();
+        for service in &touched.services {
+            pairs.extend(self.world.accesses_of(service).into_iter().map(|access| (access, service.clone())));
+        }
+        for access in &touched.accesses {
+            let claimed = self.accesses.get(access).into_iter().flat_map(|state| state.claims.keys());
+            pairs.extend(claimed.map(|service| (access.clone(), service.clone())));
+        }
+        pairs
+    }
+
+    fn changed_snapshots(&self, pair: Pair, told: &mut Told) -> Vec<(SnapshotKey, Option<Arc<SnapshotContent>>)> {
+        let binding = told.bindings.get(&pair).cloned().unwrap_or_default();
+        let wanted = self.snapshots_of(&pair, &binding);
+        let mut all = told.snapshots.remove(&pair).unwrap_or_default();
+        let (access, service) = pair.clone();
+        let found = changes(&mut all, wanted);
+        if !all.is_empty() {
+            told.snapshots.insert(pair, all);
+        }
+        found
+            .into_iter()
+            .map(|(cluster, content)| {
+                (SnapshotKey { access: access.clone(), service: service.clone(), cluster }, content)
+            })
+            .collect()
+    }
+
+    /// An access's pods of one service, by cluster.
+    fn snapshots_of(
+        &self,
+        (access, service): &Pair,
+        (vips, names): &Binding,
+    ) -> BTreeMap<ClusterName, Arc<SnapshotContent>> {
+        let chosen = self.accesses.get(access).is_some_and(|state| state.claims.contains_key(service));
+        let Some((access, merged)) = self
+            .world
+            .access(access)
+            .filter(|_| chosen)
+            .and_then(|access| Some((access, self.world.service_in(service, &access.clusters)?)))
+        else {
+            return BTreeMap::new();
+        };
+        let mut pods: BTreeMap<ClusterName, BTreeMap<String, SnapshotPod>> = BTreeMap::new();
+        for cluster in &merged.clusters {
+            pods.entry(cluster.clone()).or_default();
+        }
+        for port in &merged.ports {
+            for endpoint in self.world.endpoints(service, &port.name, &access.clusters) {
+                let pods = pods.entry(endpoint.cluster.clone()).or_default();
+                let name = match &endpoint.pod {
+                    Some(pod) => pod.to_string(),
+                    None => endpoint.address.ip().to_string(),
+                };
+                let pod = pods.entry(name).or_insert_with_key(|name| self.snapshot_pod(name, service, &endpoint));
+                let address = endpoint.address.ip().to_string();
+                if !pod.addresses.contains(&address) {
+                    pod.addresses.push(address);
+                }
+                pod.ports.insert(port.name.to_string(), endpoint.address.port());
+            }
+        }
+        let content = |pods: BTreeMap<String, SnapshotPod>| SnapshotContent {
+            pods: pods.into_values().collect(),
+            vips: vips.iter().copied().collect(),
+            hostnames: names.iter().map(ToString::to_string).collect(),
+        };
+        pods.into_iter().map(|(cluster, pods)| (cluster, Arc::new(content(pods)))).collect()
+    }
+
+    fn snapshot_pod(&self, name: &str, service: &NamespacedName, endpoint: &Endpoint) -> SnapshotPod {
+        let id = NamespacedName::new(service.namespace.clone(), name);
+        let uid = self.world.pod(&endpoint.cluster, &id).map(|pod| pod.uid.to_string()).filter(|uid| !uid.is_empty());
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        SnapshotPod {
+            name: name.to_owned(),
+            uid,
+            node: endpoint.node.as_deref().map(str::to_owned),
+            region: text(&endpoint.locality.region),
+            zone: text(&endpoint.locality.zone),
+            addresses: Vec::new(),
+            ports: BTreeMap::new(),
+            ready: Some(endpoint.readiness == Readiness::Ready),
+            weight: Some(endpoint.weight),
+            drain: (endpoint.readiness == Readiness::Draining).then_some(true),
+        }
+    }
+}
+
+/// Brings what was told up to what is wanted; gives what differs.
+fn changes<K: Ord + Clone, V: PartialEq + Clone>(
+    told: &mut BTreeMap<K, V>,
+    wanted: BTreeMap<K, V>,
+) -> Vec<(K, Option<V>)> {
+    let mut changes: Vec<(K, Option<V>)> =
+        told.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), None)).collect();
+    let differs = |(key, value): &(&K, &V)| told.get(key) != Some(*value);
+    changes.extend(wanted.iter().filter(differs).map(|(key, value)| (key.clone(), Some(value.clone()))));
+    *told = wanted;
+    changes
+}
+
+fn cluster_seen(cluster: &ClusterState) -> ClusterSeen {
+    let (state, reason) = match &cluster.sync {
+        Sync::Pending => ("Pending", ""),
+        Sync::Synced => ("Synced", ""),
+        Sync::Unknown { reason } => ("Unknown", reason.as_str()),
+    };
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let counts = ClusterCounts {
+        services: count(cluster.counts.services),
+        endpoints: count(cluster.counts.endpoints),
+        pods: count(cluster.counts.pods),
+        nodes: count(cluster.counts.nodes),
+    };
+    ClusterSeen { state: state.to_owned(), reason: reason.to_owned(), counts }
+}
+
+fn condition(condition: super::view::Condition) -> StatusCondition {
+    let super::view::Condition { kind, status, reason, message, observed_generation } = condition;
+    StatusCondition { kind, status, reason, message, last_transition_time: String::new(), observed_generation }
+}
+
+fn vip_status(status: &VipStatus) -> VirtualIpStatus {
+    VirtualIpStatus {
+        state: status.state.to_string(),
+        bound: format!("{}/{}", status.bound, status.expected),
+        proof: status.proof.as_str().to_owned(),
+        hostnames: status.hostnames.iter().map(ToString::to_string).collect(),
+        gateways: status
+            .gateways
+            .iter()
+            .map(|gateway| VirtualIpGateway {
+                node: gateway.node.to_string(),
+                state: gateway.state.to_string(),
+                proof: gateway.proof.as_str().to_owned(),
+                error: gateway.error.to_string(),
+            })
+            .collect(),
+        message: status.message.clone(),
+    }
+}
+
+/// How many addresses of a pool may be given; `None` where the data plane has them, or there are too many to count.
+fn size_of(pool: &Pool) -> Option<u128> {
+    let sizes = pool.ranges.iter().map(|AddressRange { first, last }| {
+        let number = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => u128::from(u32::from(*v4)),
+            IpAddr::V6(v6) => u128::from(*v6),
+        };
+        number(last).checked_sub(number(first))?.checked_add(1)
+    });
+    let all = sizes.collect::<Option<Vec<u128>>>()?.into_iter().try_fold(0_u128, u128::checked_add)?;
+    let reserved = pool.reserved.iter().filter(|address| pool.ranges.iter().any(|range| range.contains(**address)));
+    (!pool.ranges.is_empty()).then(|| all.saturating_sub(reserved.count() as u128))
+}
