@@ -13,8 +13,6 @@ use k8s_openapi::api::core::v1::Namespace;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take that is not a watch.
-const ANSWER: Duration = Duration::from_secs(4);
 /// A credential that lives longer than this is a risk where many may read it.
 const LONG_LIVED: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -132,11 +130,11 @@ pub struct Identity {
     pub version: String,
 }
 
-/// Asks which cluster answers. The API server has to ask its etcd for that, so the answer says that both work.
+/// Asks which cluster answers, and waits for `patience`. The API server has to ask its etcd for that, so the answer says that both work.
 ///
 /// # Errors
 /// [`Refused`]: the reason tells credentials from addresses from silence.
-pub async fn identity(client: &Client, known: &Identity) -> Result<Identity, Refused> {
+pub async fn identity(client: &Client, known: &Identity, patience: Duration) -> Result<Identity, Refused> {
     let ask = async {
         let namespace = kube::Api::<Namespace>::all(client.clone()).get("kube-system").await?;
         let version = match known.version.as_str() {
@@ -145,10 +143,10 @@ pub async fn identity(client: &Client, known: &Identity) -> Result<Identity, Ref
         };
         Ok(Identity { uid: namespace.uid().unwrap_or_default(), version })
     };
-    match tokio::time::timeout(ANSWER, ask).await {
+    match tokio::time::timeout(patience, ask).await {
         Ok(answer) => answer.map_err(|error| explain(&error)),
         Err(_) => {
-            let message = format!("the API server has not answered for {} s", ANSWER.as_secs());
+            let message = format!("the API server has not answered within {:.1} s", patience.as_secs_f32());
             Err(Refused::new("Unreachable", message, "check the network to it, and whether its etcd works"))
         }
     }

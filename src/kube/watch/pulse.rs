@@ -13,7 +13,11 @@ use crate::kube::connect;
 /// The pause between questions.
 const EVERY: Duration = Duration::from_secs(5);
 /// The pause while there is no answer, so that a cluster that is back is noticed soon.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(4);
+/// The same while there was none before: a connection that is dead is soon replaced by another.
+const ANSWER_AGAIN: Duration = Duration::from_millis(1_500);
 
 pub(super) fn start(client: Client, cancel: CancellationToken) -> watch::Receiver<Pulse> {
     let (sender, receiver) = watch::channel(Pulse::default());
@@ -28,8 +32,12 @@ pub(super) fn start(client: Client, cancel: CancellationToken) -> watch::Receive
 
 async fn take(client: Client, pulse: watch::Sender<Pulse>) {
     loop {
-        let known = pulse.borrow().identity.clone().unwrap_or_default();
-        let answer = connect::identity(&client, &known).await;
+        let (known, is_failing) = {
+            let pulse = pulse.borrow();
+            (pulse.identity.clone().unwrap_or_default(), pulse.failing.is_some())
+        };
+        let patience = if is_failing { ANSWER_AGAIN } else { ANSWER };
+        let answer = connect::identity(&client, &known, patience).await;
         let pause = if answer.is_ok() { EVERY } else { AGAIN };
         pulse.send_modify(|pulse| match answer {
             Ok(identity) => {

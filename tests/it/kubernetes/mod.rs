@@ -1,3 +1,8 @@
 //! Against real API servers.
 
 mod apiserver;
+mod clusters;
+mod mutations;
+mod outage;
+mod rotation;
+mod setup;

@@ -63,7 +63,8 @@ pub fn causeway() -> Command {
 /// Addresses and folders of a control plane, which stay over restarts.
 pub struct ControlPlane {
     pub dir: PathBuf,
-    pub manifests: PathBuf,
+    /// Where clusters are read from, as flags.
+    pub source: Vec<String>,
     pub xds: SocketAddr,
     pub admin: SocketAddr,
     pub dns: SocketAddr,
@@ -79,18 +80,24 @@ impl ControlPlane {
 
     /// As [`ControlPlane::start`], with a given xDS address and further flags.
     pub fn start_with(dir: &Path, manifests: &Path, xds: SocketAddr, extra: &[&str]) -> Self {
-        let mut plane = Self {
-            dir: dir.to_owned(),
-            manifests: manifests.to_owned(),
-            xds,
-            admin: free_addr(),
-            dns: free_addr(),
-            extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
-            process: None,
-        };
+        let mut plane = Self::new(dir, &["--manifests", &manifests.display().to_string()], xds, extra);
         plane.restart();
         plane.wait_ready();
         plane
+    }
+
+    /// Chooses addresses, with flags that say where clusters are read from; starts nothing.
+    pub fn new(dir: &Path, source: &[&str], xds: SocketAddr, extra: &[&str]) -> Self {
+        let owned = |flags: &[&str]| flags.iter().map(|&flag| flag.to_owned()).collect();
+        Self {
+            dir: dir.to_owned(),
+            source: owned(source),
+            xds,
+            admin: free_addr(),
+            dns: free_addr(),
+            extra: owned(extra),
+            process: None,
+        }
     }
 
     /// Starts it anew; returns at once.
@@ -98,8 +105,7 @@ impl ControlPlane {
         let mut command = causeway();
         command
             .arg("serve")
-            .arg("--manifests")
-            .arg(&self.manifests)
+            .args(&self.source)
             .arg("--data-dir")
             .arg(self.dir.join("data"))
             .args(["--xds-addr", &self.xds.to_string()])

@@ -1,0 +1,276 @@
+//! Random changes of random objects in three clusters: the world that followed them is always the world of somebody who
+//! reads the clusters for the first time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use causeway::kube::manager::{self, Tell};
+use causeway::kube::outbox::Outbox;
+use causeway::model::world::World;
+use causeway::store::Store;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use proptest::prelude::RngCore;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::setup::{Setup, own_address};
+
+const CLUSTERS: [&str; 3] = ["primary", "east", "west"];
+const MUTATIONS: usize = 1_000;
+const ROUNDS: usize = 10;
+const QUIET: Duration = Duration::from_secs(20);
+
+/// A reader of all clusters, and the world that it makes of them.
+struct Follower {
+    world: World,
+    told: mpsc::Receiver<Tell>,
+    shutdown: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+impl Follower {
+    async fn start(setup: &Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let kubeconfig = Some(setup.primary().kubeconfig().to_owned());
+        let settings = manager::Settings { primary: "primary".into(), kubeconfig };
+        let (out, told) = mpsc::channel(64);
+        let shutdown = CancellationToken::new();
+        tokio::spawn(manager::run(settings, store, out, Outbox::default(), shutdown.clone()));
+        let mut world = World::new();
+        let _ = world.set_primary(Some("primary".into()));
+        Self { world, told, shutdown, _dir: dir }
+    }
+
+    /// Takes in what is told, until nothing was for the time.
+    async fn follow(&mut self, pause: Duration) {
+        while let Ok(Some(tell)) = tokio::time::timeout(pause, self.told.recv()).await {
+            let _ = match tell {
+                Tell::Changes(changes) => self.world.apply(changes, 0),
+                Tell::Expect(cluster) => self.world.expect_cluster(cluster, 0),
+                Tell::Problems(..) => continue,
+            };
+        }
+    }
+
+    async fn follow_until_ready(&mut self) {
+        while !self.world.ready() || self.world.clusters().count() < CLUSTERS.len() {
+            self.follow(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// All that others see of the world.
+    fn picture(&self) -> BTreeMap<String, String> {
+        let world = &self.world;
+        let mut picture = BTreeMap::new();
+        for cluster in world.clusters() {
+            picture.insert(format!("cluster {}", cluster.name), format!("{:?} {:?}", cluster.spec, cluster.counts));
+        }
+        for service in world.services() {
+            for port in &service.ports {
+                let endpoints = world.endpoints(&service.id, &port.name, &Default::default());
+                picture.insert(format!("endpoints {} {}", service.id, port.name), format!("{endpoints:#?}"));
+            }
+            picture.insert(format!("service {}", service.id), format!("{service:#?}"));
+        }
+        for access in world.accesses() {
+            picture.insert(format!("access {}", access.id), format!("{access:#?} {:?}", world.services_of(access)));
+        }
+        for pool in world.pools() {
+            picture.insert(format!("pool {}", pool.name), format!("{pool:?}"));
+        }
+        for (cluster, pod) in world.pods() {
+            picture.insert(format!("pod {cluster} {}", pod.id), format!("{pod:?}"));
+        }
+        picture
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Draws numbers below a bound; the seed makes them come again.
+struct Dice(TestRng);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0.next_u64() as usize % below
+    }
+
+    fn flip(&mut self) -> bool {
+        self.roll(2) == 0
+    }
+}
+
+struct Kind {
+    api_version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    namespaced: bool,
+    only_primary: bool,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind { api_version: "v1", kind: "Service", plural: "services", namespaced: true, only_primary: false },
+    Kind {
+        api_version: "discovery.k8s.io/v1",
+        kind: "EndpointSlice",
+        plural: "endpointslices",
+        namespaced: true,
+        only_primary: false,
+    },
+    Kind { api_version: "v1", kind: "Pod", plural: "pods", namespaced: true, only_primary: false },
+    Kind { api_version: "v1", kind: "Node", plural: "nodes", namespaced: false, only_primary: false },
+    Kind {
+        api_version: "causeway.dev/v1alpha1",
+        kind: "ClusterAccess",
+        plural: "clusteraccesses",
+        namespaced: true,
+        only_primary: true,
+    },
+    Kind {
+        api_version: "causeway.dev/v1alpha1",
+        kind: "VipPool",
+        plural: "vippools",
+        namespaced: false,
+        only_primary: true,
+    },
+];
+
+impl Kind {
+    fn api(&self, client: Client) -> Api<DynamicObject> {
+        let (group, version) = self.api_version.rsplit_once('/').unwrap_or(("", self.api_version));
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, self.kind), self.plural);
+        if self.namespaced { Api::namespaced_with(client, "shop", &resource) } else { Api::all_with(client, &resource) }
+    }
+
+    /// A random form of an object, and its status where it has one that counts.
+    fn draw(&self, name: &str, dice: &mut Dice) -> (Value, Option<Value>) {
+        let mut object = json!({"apiVersion": self.api_version, "kind": self.kind, "metadata": {"name": name}});
+        let mut status = None;
+        match self.kind {
+            "Service" => {
+                object["metadata"]["labels"] = json!({"tier": format!("t{}", dice.roll(3))});
+                let ports: Vec<Value> = (0..=dice.roll(2))
+                    .map(|i| json!({"name": format!("p{i}"), "port": 8000 + i + 10 * dice.roll(2), "appProtocol": (["http", "tcp"])[dice.roll(2)]}))
+                    .collect();
+                object["spec"] = json!({"ports": ports});
+            }
+            "EndpointSlice" => {
+                let service = format!("o{}", dice.roll(4));
+                object["metadata"]["labels"] = json!({"kubernetes.io/service-name": service});
+                object["addressType"] = json!("IPv4");
+                object["ports"] = json!([{"name": format!("p{}", dice.roll(2)), "port": 9000 + dice.roll(3)}]);
+                let endpoints: Vec<Value> = (0..dice.roll(5))
+                    .map(|i| {
+                        json!({
+                            "addresses": [format!("10.9.{}.{}", dice.roll(3), i + 1)],
+                            "conditions": {"ready": dice.flip(), "serving": dice.flip(), "terminating": dice.flip()},
+                            "nodeName": format!("o{}", dice.roll(4)),
+                            "targetRef": {"kind": "Pod", "namespace": "shop", "name": format!("o{}", dice.roll(4))},
+                        })
+                    })
+                    .collect();
+                object["endpoints"] = json!(endpoints);
+            }
+            "Pod" => {
+                object["metadata"]["annotations"] = json!({"causeway.dev/weight": (1 + dice.roll(5)).to_string()});
+                object["spec"] = json!({"containers": [{"name": "c", "image": "i"}]});
+                status =
+                    Some(json!({"phase": (["Running", "Pending"])[dice.roll(2)], "podIPs": [{"ip": own_address()}]}));
+            }
+            "Node" => {
+                object["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": format!("z{}", dice.roll(3))});
+            }
+            "ClusterAccess" => {
+                object["spec"] = match dice.flip() {
+                    true => json!({"service": {"name": format!("o{}", dice.roll(4))}}),
+                    false => json!({"service": {"selector": {"matchLabels": {"tier": format!("t{}", dice.roll(3))}}}}),
+                };
+            }
+            _ => object["spec"] = json!({"ranges": [format!("240.1.{}.0/24", dice.roll(9))]}),
+        }
+        (object, status)
+    }
+}
+
+async fn mutate(clients: &[Client], dice: &mut Dice) {
+    let kind = &KINDS[dice.roll(KINDS.len())];
+    let client = &clients[if kind.only_primary { 0 } else { dice.roll(clients.len()) }];
+    let (api, name) = (kind.api(client.clone()), format!("o{}", dice.roll(4)));
+    if dice.roll(4) == 0 {
+        // Most are there; of the others it makes no difference.
+        let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+        return;
+    }
+    let (object, status) = kind.draw(&name, dice);
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    let params = PatchParams::apply("mutations").force();
+    if let Err(error) = api.patch(&name, &params, &Patch::Apply(&object)).await {
+        // What may not change of an object is changed by making it anew.
+        assert!(matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code)), "{error}");
+        let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+        api.create(&PostParams::default(), &object).await.unwrap_or_else(|error| panic!("{error}: {object:?}"));
+    }
+    if let Some(status) = status {
+        let patch = Patch::Merge(json!({"status": status}));
+        api.patch_status(&name, &PatchParams::default(), &patch).await.expect("a status");
+    }
+}
+
+fn difference(left: &BTreeMap<String, String>, right: &BTreeMap<String, String>) -> String {
+    let keys = left.keys().chain(right.keys());
+    keys.filter(|key| left.get(*key) != right.get(*key))
+        .map(|key| format!("{key}:\n  followed {:?}\n  anew     {:?}\n", left.get(key), right.get(key)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_world_equals_one_that_is_read_anew() {
+    let seed = std::env::var("CAUSEWAY_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| {
+        u64::from(std::process::id()) << 20
+            | u64::from(Duration::as_millis(&std::time::UNIX_EPOCH.elapsed().unwrap()) as u16)
+    });
+    println!("CAUSEWAY_SEED={seed}");
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut dice = Dice(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+
+    let setup = Setup::new(&CLUSTERS);
+    let mut clients = Vec::new();
+    for cluster in CLUSTERS {
+        clients.push(causeway::kube::connect::primary(Some(setup.server(cluster).kubeconfig())).await.unwrap());
+    }
+    let mut follower = Follower::start(&setup).await;
+    follower.follow_until_ready().await;
+    for round in 0..ROUNDS {
+        for _ in 0..MUTATIONS / ROUNDS {
+            mutate(&clients, &mut dice).await;
+        }
+        let mut anew = Follower::start(&setup).await;
+        anew.follow_until_ready().await;
+        let until = std::time::Instant::now() + QUIET;
+        loop {
+            follower.follow(Duration::from_millis(100)).await;
+            anew.follow(Duration::from_millis(100)).await;
+            let (followed, read) = (follower.picture(), anew.picture());
+            if followed == read {
+                break;
+            }
+            let which = difference(&followed, &read);
+            assert!(std::time::Instant::now() < until, "CAUSEWAY_SEED={seed}, round {round}: {which}");
+        }
+    }
+    let picture = follower.picture();
+    println!("{MUTATIONS} mutations; {} facts at the end", picture.len());
+    assert!(picture.keys().any(|key| key.starts_with("endpoints")), "{picture:#?}");
+}
