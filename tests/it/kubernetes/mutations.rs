@@ -11,8 +11,6 @@ use causeway::store::Store;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
-use proptest::prelude::RngCore;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -96,12 +94,16 @@ impl Drop for Follower {
     }
 }
 
-/// Draws numbers below a bound; the seed makes them come again.
-struct Dice(TestRng);
+/// Draws numbers below a bound (SplitMix64); the seed makes them come again.
+struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, below: usize) -> usize {
-        self.0.next_u64() as usize % below
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) >> 16) as usize % below
     }
 
     fn flip(&mut self) -> bool {
@@ -236,14 +238,10 @@ fn difference(left: &BTreeMap<String, String>, right: &BTreeMap<String, String>)
 #[tokio::test(flavor = "multi_thread")]
 async fn the_world_equals_one_that_is_read_anew() {
     let seed = std::env::var("CAUSEWAY_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        u64::from(std::process::id()) << 20
-            | u64::from(Duration::as_millis(&std::time::UNIX_EPOCH.elapsed().unwrap()) as u16)
-    });
+    let since_epoch = std::time::UNIX_EPOCH.elapsed().expect("a clock");
+    let seed = seed.unwrap_or(since_epoch.subsec_nanos().into());
     println!("CAUSEWAY_SEED={seed}");
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut dice = Dice(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut dice = Dice(seed);
 
     let setup = Setup::new(&CLUSTERS);
     let mut clients = Vec::new();
