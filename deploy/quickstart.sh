@@ -2,16 +2,19 @@
 # Two clusters, two gateways, one address and one name: all of Causeway on this machine, on loopback, without rights.
 #   ./deploy/quickstart.sh           builds, starts, prints what to try, stops on Ctrl-C
 #   ./deploy/quickstart.sh --check   builds, starts, sends requests through DNS and the VIPs, prints a table, stops
+#   ./deploy/quickstart.sh --kubernetes [--check]   the same with three real API servers, joined by `causeway cluster join`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-check=false
-case "${1:-}" in
-  "") ;;
-  --check) check=true ;;
-  -h | --help) sed -n '2,4s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  *) echo "quickstart: unknown argument '$1' (try --help)" >&2; exit 2 ;;
-esac
+check=false kubernetes=false
+for argument in "$@"; do
+  case "$argument" in
+    --check) check=true ;;
+    --kubernetes) kubernetes=true ;;
+    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "quickstart: unknown argument '$argument' (try --help)" >&2; exit 2 ;;
+  esac
+done
 
 started=$SECONDS
 say() { printf '[%3ds] %s\n' $((SECONDS - started)) "$*"; }
@@ -37,6 +40,9 @@ stop() {
     kill "${pids[i]}" 2>/dev/null || true
     wait "${pids[i]}" 2>/dev/null || true
   done
+  if $kubernetes && [ -d "$run/apiservers" ]; then
+    BIN=${binaries:-} RUN=$run/apiservers ./tests/apiserver/start.sh down >/dev/null 2>&1 || true
+  fi
   rm -rf "$run"
 }
 trap stop EXIT
@@ -69,14 +75,21 @@ else
   causeway=${CARGO_TARGET_DIR:-target}/debug/causeway
 fi
 
-say "starting the control plane with the clusters east and west"
-cp -r deploy/quickstart/clusters "$run/clusters"
-start causeway "$causeway" serve --manifests "$run/clusters" --data-dir "$run/data" \
-  --xds-addr "$xds" --admin-addr "$admin" --dns-addr "$dns"
-wait_for 30 "the control plane to be ready" "$causeway" status
+if $kubernetes; then
+  services=(checkout) clusters=(primary east west) vips=1
+  source deploy/quickstart/kubernetes/start.sh
+else
+  services=(checkout catalog) clusters=(east west) vips=3
+  say "starting the control plane with the clusters east and west"
+  cp -r deploy/quickstart/clusters "$run/clusters"
+  cp deploy/quickstart/backends.yaml "$run/backends.yaml"
+  start causeway "$causeway" serve --manifests "$run/clusters" --data-dir "$run/data" \
+    --xds-addr "$xds" --admin-addr "$admin" --dns-addr "$dns"
+  wait_for 30 "the control plane to be ready" "$causeway" status
+fi
 
 say "starting the pods (one Envoy that answers for all of them), two gateways and their agents"
-start pods "$envoy" -c deploy/quickstart/backends.yaml --use-dynamic-base-id --concurrency 1 --log-level warn
+start pods "$envoy" -c "$run/backends.yaml" --use-dynamic-base-id --concurrency 1 --log-level warn
 for i in 0 1; do
   name=gateway-$((i + 1))
   "$causeway" bootstrap --role gateway --node-id "$name" --cluster east --network flat --region eu-1 --zone a \
@@ -87,16 +100,15 @@ for i in 0 1; do
 done
 
 probe() { "$causeway" probe "http://$1.shop.svc.clusterset.local:8080/" --dns "$dns" "${@:2}"; }
-wait_for 30 "checkout's name to be answered" probe checkout -n 1
-wait_for 30 "catalog's name to be answered" probe catalog -n 1
-both_published() { [ "$("$causeway" vips --no-headers | grep -c ' Published ')" = 3 ]; }
-wait_for 30 "all three VIPs to be published" both_published
+for service in "${services[@]}"; do wait_for 30 "$service's name to be answered" probe "$service" -n 1; done
+all_published() { [ "$("$causeway" vips --no-headers | grep -c ' Published ')" = "$vips" ]; }
+wait_for 30 "all VIPs to be published" all_published
 
 if $check; then
-  for service in checkout catalog; do
+  for service in "${services[@]}"; do
     say "200 requests to $service, through DNS and the VIP"
     probe "$service" -n 200 | tee "$run/answers"
-    for cluster in east west; do
+    for cluster in "${clusters[@]}"; do
       grep -q "$service-$cluster-" "$run/answers" || fail "no pod of cluster $cluster answered for $service."
     done
   done
@@ -104,12 +116,28 @@ fi
 echo
 "$causeway" vips
 echo
+if $kubernetes; then
+  show_objects
+fi
 if $check; then
   say "all is well"
   exit 0
 fi
 
-cat <<TRY
+if $kubernetes; then
+  cat <<TRY
+Try in another terminal:
+  export KUBECONFIG=$run/primary.kubeconfig CAUSEWAY_ADMIN_ADDR=$admin
+  $kubectl get causeway -A
+  $kubectl -n shop get clusteraccess checkout -o yaml
+  $causeway snapshot get -n shop
+  $causeway cluster list
+  $causeway probe http://checkout.shop.svc.clusterset.local:8080/ --dns $dns -n 50
+  $kubectl --kubeconfig $run/east.kubeconfig -n shop delete endpointslice checkout-1
+Ctrl-C stops everything.
+TRY
+else
+  cat <<TRY
 Try in another terminal:
   export CAUSEWAY_ADMIN_ADDR=$admin
   $causeway status
@@ -121,5 +149,6 @@ Edit the clusters and watch it follow:
   $run/clusters/east/checkout.yaml
 Ctrl-C stops everything.
 TRY
+fi
 while alive; do sleep 0.5; done
 fail "a process ended by itself."
