@@ -6,6 +6,7 @@
 
 pub mod convert;
 pub mod crd;
+pub mod documents;
 pub mod field;
 pub mod kinds;
 pub mod names;
