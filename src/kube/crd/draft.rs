@@ -152,7 +152,7 @@ fn at<'a>(schema: &'a mut Value, place: &str) -> Option<&'a mut Value> {
 }
 
 /// Takes away what structural schemas do not know: `additionalProperties: false`, formats of Rust's numbers, and
-/// `nullable` (without it the API server takes a null for a field that is not said).
+/// `nullable` (without it the API server takes a null for a field that is not said); and rustdoc's links.
 fn make_structural(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(make_structural),
@@ -171,6 +171,9 @@ fn make_structural(schema: &mut Value) {
             if unsigned {
                 map.insert("format".to_owned(), json!("int64"));
                 map.insert("minimum".to_owned(), json!(0));
+            }
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.replace("[`", "`").replace("`]", "`");
             }
             map.values_mut().for_each(make_structural);
         }

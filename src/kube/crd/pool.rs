@@ -22,7 +22,6 @@ pub(super) fn draft() -> Draft {
     );
     let reserved = format!("!isIP(self) || ({})", usable("self"));
     Draft::of::<VipPoolResource>()
-        .default("spec", json!({}))
         .default("spec.assignedBy", json!("ControlPlane"))
         .rule(
             "spec",

@@ -1,3 +1,5 @@
 //! Against real API servers.
 
 mod apiserver;
+mod crds;
+mod deploy;
