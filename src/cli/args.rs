@@ -44,6 +44,8 @@ pub(super) enum Command {
     Agent(agent::Options),
     /// Send requests to a name and show who answers
     Probe(Probe),
+    /// Print the custom resource definitions, for `kubectl apply --server-side -f -`
+    Crds,
     /// Print the version
     Version,
 }

@@ -21,6 +21,7 @@ use clap::Parser;
 
 use crate::agent;
 use crate::config::{ConfigError, LogFormat, ServeConfig};
+use crate::kube::{crd, documents::documents};
 use crate::telemetry;
 use args::{Cli, Command};
 
@@ -85,6 +86,7 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
             (entry.agent)(options)
         }
         Command::Version => Ok(writeln!(out, "causeway {}", env!("CARGO_PKG_VERSION"))?),
+        Command::Crds => Ok(write!(out, "{}", documents(&crd::all())?)?),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::Status(args) => wait(status::run(&args, &mut out)),
         Command::Clusters(args) => wait(list::run::<rows::Cluster>(&args.query(), &mut out)),

@@ -7,6 +7,7 @@
 pub mod connect;
 pub mod convert;
 pub mod crd;
+pub mod documents;
 pub mod field;
 pub mod kinds;
 pub mod manager;

@@ -365,11 +365,21 @@ pub struct PublishRule {
     pub min_gateways: u32,
     /// DNS time to live, and how long a withdrawn VIP is still served, in seconds.
     pub ttl_seconds: u32,
+    /// The access's Service in the primary gets the published VIPs in `status.loadBalancer`.
+    pub service_status: bool,
+    /// An ExternalDNS `DNSEndpoint` of the access's name says the published VIPs.
+    pub dns_endpoint: bool,
 }
 
 impl Default for PublishRule {
     fn default() -> Self {
-        Self { evidence: EvidenceRule::Strongest, min_gateways: 1, ttl_seconds: 5 }
+        Self {
+            evidence: EvidenceRule::Strongest,
+            min_gateways: 1,
+            ttl_seconds: 5,
+            service_status: false,
+            dns_endpoint: false,
+        }
     }
 }
 

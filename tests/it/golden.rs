@@ -5,7 +5,12 @@ use std::path::Path;
 
 /// Compares `actual` with the file `tests/golden/<name>`.
 pub fn check(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    check_file(&format!("tests/golden/{name}"), actual);
+}
+
+/// Compares `actual` with a file of the repository, that is kept there for people to use.
+pub fn check_file(path: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().expect("golden files lie in a folder")).expect("make the folder");
         std::fs::write(&path, actual).expect("write the golden file");

@@ -33,7 +33,7 @@ deploy/quickstart/kubernetes/backends.sh "$address" "${backends[@]}" >"$run/back
 
 say "installing Causeway's kinds, an address pool and an access to checkout"
 "$causeway" crds | on primary apply --server-side -f - >>"$run/kubectl.log"
-on primary wait --for=condition=Established --timeout=60s crd -l app.kubernetes.io/name=causeway >>"$run/kubectl.log"
+on primary wait --for=condition=Established --timeout=60s crd clusterinfos.causeway.dev clusteraccesses.causeway.dev vippools.causeway.dev >>"$run/kubectl.log"
 on primary apply --server-side -f deploy/quickstart/kubernetes/primary.yaml >>"$run/kubectl.log"
 
 say "starting the control plane on the primary"

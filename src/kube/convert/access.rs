@@ -234,6 +234,8 @@ fn publish(spec: Option<&PublishSpec>, faults: &mut Faults) -> PublishRule {
         evidence: spec.evidence.unwrap_or_default(),
         min_gateways: min_gateways.unwrap_or(default.min_gateways),
         ttl_seconds: ttl_seconds.unwrap_or(default.ttl_seconds),
+        service_status: spec.service_status.unwrap_or(default.service_status),
+        dns_endpoint: spec.dns_endpoint.unwrap_or(default.dns_endpoint),
     }
 }
 

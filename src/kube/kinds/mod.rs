@@ -273,6 +273,10 @@ pub struct PublishSpec {
     pub min_gateways: Option<i64>,
     /// 5 where not said.
     pub ttl_seconds: Option<i64>,
+    /// Whether the access's Service in the primary gets the published VIPs in `status.loadBalancer`; false where not said.
+    pub service_status: Option<bool>,
+    /// Whether an ExternalDNS `DNSEndpoint` of the access's name says the published VIPs; false where not said.
+    pub dns_endpoint: Option<bool>,
 }
 
 /// Which policies decide.
@@ -292,6 +296,7 @@ pub struct PolicyRef {
     /// The built-in one where not said.
     pub name: Option<String>,
     /// Its configuration.
+    #[schemars(schema_with = "crate::kube::crd::any_object")]
     pub config: Option<serde_json::Value>,
 }
 

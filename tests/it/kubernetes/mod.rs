@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod clusters;
+mod crds;
 mod mutations;
 mod outage;
 mod rotation;

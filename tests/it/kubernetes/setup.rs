@@ -175,36 +175,8 @@ pub fn wait_cluster(plane: &ControlPlane, cluster: &str, state: &str, within: Du
 }
 
 pub fn install_crds(server: &ApiServer) {
-    use causeway::kube::kinds::*;
-    use kube::CustomResourceExt;
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(map) => {
-                map.retain(|k, v| !(k == "additionalProperties" && v == &Value::Bool(false)));
-                if let Some(Value::Object(config)) = map.get_mut("config")
-                    && !config.contains_key("type")
-                {
-                    config.insert("type".into(), "object".into());
-                    config.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
-                }
-                map.values_mut().for_each(strip);
-            }
-            Value::Array(list) => list.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    for crd in [
-        ClusterInfoResource::crd(),
-        ClusterAccessResource::crd(),
-        VipPoolResource::crd(),
-        EndpointSnapshotResource::crd(),
-        VirtualIpResource::crd(),
-        PolicyResource::crd(),
-    ] {
-        let mut value = serde_json::to_value(crd).unwrap();
-        strip(&mut value);
-        server.apply(&value.to_string());
-    }
+    let output = crate::support::fleet::causeway().arg("crds").output().expect("the binary runs");
+    server.apply(std::str::from_utf8(&output.stdout).expect("YAML"));
     let names = "clusterinfos clusteraccesses endpointsnapshots vippools virtualips policies";
     for name in names.split(' ') {
         let crd = format!("crd/{name}.causeway.dev");
