@@ -96,9 +96,9 @@ impl Served {
     }
 }
 
-type Answers<B> = Result<Streaming<B>, Status>;
+pub(crate) type Answers<B> = Result<Streaming<B>, Status>;
 
-async fn open<A, B>(address: SocketAddr, method: &'static str) -> (mpsc::Sender<A>, Answers<B>)
+pub(crate) async fn open<A, B>(address: SocketAddr, method: &'static str) -> (mpsc::Sender<A>, Answers<B>)
 where
     A: Message + 'static,
     B: Message + Default + 'static,
@@ -114,7 +114,7 @@ where
     (tx, answers.map(tonic::Response::into_inner))
 }
 
-const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+pub(crate) const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 const SOTW: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 
 type Delta = (mpsc::Sender<DeltaDiscoveryRequest>, Streaming<DeltaDiscoveryResponse>);

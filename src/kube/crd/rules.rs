@@ -27,7 +27,8 @@ pub(super) fn usable(variable: &str) -> String {
 impl Draft {
     /// A field that is a DNS label.
     pub(super) fn label(self, place: &str, remedy: &str) -> Self {
-        let message = format!("must be at most 63 of a-z, 0-9 and `-`, and start and end with a letter or digit; {remedy}");
+        let message =
+            format!("must be at most 63 of a-z, 0-9 and `-`, and start and end with a letter or digit; {remedy}");
         self.set(place, at_most(63)).rule(place, LABEL, &message)
     }
 

@@ -3,9 +3,7 @@
 use causeway::kube::convert::{cluster_access, cluster_info, vip_pool};
 use causeway::kube::crd;
 use causeway::kube::documents::documents;
-use causeway::kube::kinds::{
-    ClusterAccess, ClusterInfo, EndpointSnapshotSpec, PolicySpec, VipPool, VirtualIpSpec,
-};
+use causeway::kube::kinds::{ClusterAccess, ClusterInfo, EndpointSnapshotSpec, PolicySpec, VipPool, VirtualIpSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -93,11 +91,7 @@ fn accesses_that_cannot_be_are_refused() {
             ("bad", "service: {selector: {matchLabels: {'-a': b}}}", "a key must be one that a label can have"),
             ("bad", "service: {selector: {matchLabels: {a: 'b c'}}}", "a value must be one that a label can have"),
             ("bad", "service: {selector: {matchExpressions: [{key: a, operator: In}]}}", "need at least one of values"),
-            (
-                "bad",
-                "service: {selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}",
-                "take none",
-            ),
+            ("bad", "service: {selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}", "take none"),
             ("bad", "ports: []", "an empty list chooses no port"),
             ("bad", "ports: [{}]", "write exactly one of `name` or `number`"),
             ("bad", "ports: [{name: http, number: 80}]", "write exactly one of `name` or `number`"),
@@ -281,25 +275,40 @@ fn what_the_api_server_takes_the_control_plane_takes() {
     let namespace = server.namespace("crd-good");
     let digest = "0123456789abcdef".repeat(4);
     let infos = [
-        ("crd-good-east", "{role: Sub, network: flat, locality: {region: eu-1, zone: a}, namespaces: {exclude: [kube-system]}, \
-          syncDown: {accesses: All}, source: {kubeconfig: {configMapKeyRef: {namespace: causeway-system, name: east, key: kubeconfig}}}}"),
+        (
+            "crd-good-east",
+            "{role: Sub, network: flat, locality: {region: eu-1, zone: a}, namespaces: {exclude: [kube-system]}, \
+          syncDown: {accesses: All}, source: {kubeconfig: {configMapKeyRef: {namespace: causeway-system, name: east, key: kubeconfig}}}}",
+        ),
         ("crd-good-empty", "{}"),
         ("crd-good-member", "{role: Primary, source: {member: {}}}"),
     ];
     let pools = [
-        ("crd-good-edge", "{ranges: [240.11.0.0/16, 'fd00:11::/112', 10.0.0.10-10.0.0.20], reserved: [240.11.0.0, 240.11.0.1], \
-          gateways: {matchLabels: {role: gateway}}, namespaceSelector: {}, quotaPerNamespace: 100, assignedBy: ControlPlane}"),
+        (
+            "crd-good-edge",
+            "{ranges: [240.11.0.0/16, 'fd00:11::/112', 10.0.0.10-10.0.0.20], reserved: [240.11.0.0, 240.11.0.1], \
+          gateways: {matchLabels: {role: gateway}}, namespaceSelector: {}, quotaPerNamespace: 100, assignedBy: ControlPlane}",
+        ),
         ("crd-good-one", "{ranges: [240.12.0.1, '::1'], quotaPerNamespace: 0}"),
         ("crd-good-rack", "{assignedBy: DataPlane}"),
     ];
     let accesses = [
-        ("checkout", "{service: {name: checkout}, ports: [{name: http}], clusters: {names: [east, west]}, hostnames: \
+        (
+            "checkout",
+            "{service: {name: checkout}, ports: [{name: http}], clusters: {names: [east, west]}, hostnames: \
           [checkout.example.com], vip: {per: Service, pool: edge, families: [IPv4], addresses: []}, publish: {evidence: Strongest, \
-          minGateways: 1, ttlSeconds: 5}, policies: {loadBalancing: {name: lb-locality, config: {}}, vip: {name: vip-sticky}}}"),
+          minGateways: 1, ttlSeconds: 5}, policies: {loadBalancing: {name: lb-locality, config: {}}, vip: {name: vip-sticky}}}",
+        ),
         ("catalog", "{}"),
-        ("many", "{service: {selector: {matchExpressions: [{key: app.kubernetes.io/name, operator: In, values: [a, b]}]}}, \
-          ports: [{number: 80}, {name: admin}], vip: {per: Pod, families: [IPv4, IPv6]}, publish: {dnsEndpoint: true, serviceStatus: true}}"),
-        ("both", "{vip: {addresses: [240.11.0.9, 'fd00:11::9']}, policies: {loadBalancing: {config: {algorithm: Random}}}}"),
+        (
+            "many",
+            "{service: {selector: {matchExpressions: [{key: app.kubernetes.io/name, operator: In, values: [a, b]}]}}, \
+          ports: [{number: 80}, {name: admin}], vip: {per: Pod, families: [IPv4, IPv6]}, publish: {dnsEndpoint: true, serviceStatus: true}}",
+        ),
+        (
+            "both",
+            "{vip: {addresses: [240.11.0.9, 'fd00:11::9']}, policies: {loadBalancing: {config: {algorithm: Random}}}}",
+        ),
     ];
     for (name, spec) in infos {
         server.apply(&object("ClusterInfo", name, None, spec));
@@ -308,11 +317,7 @@ fn what_the_api_server_takes_the_control_plane_takes() {
     }
     assert_filled(
         &get(server, &["ci", "crd-good-empty"]),
-        &[
-            ("/spec/role", "Sub".into()),
-            ("/spec/network", "default".into()),
-            ("/spec/syncDown/accesses", "All".into()),
-        ],
+        &[("/spec/role", "Sub".into()), ("/spec/network", "default".into()), ("/spec/syncDown/accesses", "All".into())],
     );
     for (name, spec) in pools {
         server.apply(&object("VipPool", name, None, spec));
@@ -335,7 +340,8 @@ fn what_the_api_server_takes_the_control_plane_takes() {
     );
     let pod = "{name: checkout-7d9f-abcde, uid: u, node: n1, zone: a, addresses: [10.1.2.3], ports: {http: 8080}, ready: true, \
                weight: 1, drain: false}";
-    let spec = format!("{{owner: System, access: checkout, cluster: east, pods: [{pod}, {{name: vm-1, weight: 1000}}]}}");
+    let spec =
+        format!("{{owner: System, access: checkout, cluster: east, pods: [{pod}, {{name: vm-1, weight: 1000}}]}}");
     server.apply(&object("EndpointSnapshot", "checkout-east-0", Some(&namespace), &spec));
     server.apply(&object("EndpointSnapshot", "mine", Some(&namespace), "{access: checkout}"));
     let snapshot: EndpointSnapshotSpec = spec_of(server, &["es", "checkout-east-0", "-n", &namespace]);
@@ -363,7 +369,11 @@ fn a_snapshot_of_a_thousand_pods_costs_one_entry_of_managed_fields() {
     let namespace = server.namespace("crd-large");
     let pod = |n: u32| {
         let long = "a".repeat(180);
-        format!("{{name: pod-{long}-{n}, addresses: [10.0.{}.{}], ports: {{http: 8080}}, weight: 3}}", n / 250, n % 250 + 1)
+        format!(
+            "{{name: pod-{long}-{n}, addresses: [10.0.{}.{}], ports: {{http: 8080}}, weight: 3}}",
+            n / 250,
+            n % 250 + 1
+        )
     };
     let pods: Vec<String> = (0..1000).map(pod).collect();
     let spec = format!("{{access: checkout, pods: [{}]}}", pods.join(", "));

@@ -6,4 +6,5 @@ mod crds;
 mod mutations;
 mod outage;
 mod rotation;
+mod scale;
 mod setup;

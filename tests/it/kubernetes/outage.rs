@@ -71,3 +71,27 @@ async fn a_stopped_etcd_and_a_silent_server_withdraw_nothing() {
     // Connections stay open and nothing comes over them any more.
     endure(&setup, &mut plane, SILENT, || east.signal("STOP"), || east.signal("CONT")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_the_server_has_forgotten_is_listed_anew() {
+    // Both clusters are on one etcd, so that what changes in one moves the other's revision on.
+    let setup = Setup::new(&["primary", "east"]);
+    setup.deploy("checkout", 2).await;
+    let plane = setup.started();
+    wait_cluster(&plane, "east", "Synced", STALE);
+    let _gateway = setup.gateway(&plane);
+    let stream = Stream::start(resolve(&plane, "checkout"), &clusterset("checkout"), 50);
+    let east = setup.server("east");
+    east.stop();
+    for _ in 0..20 {
+        setup.primary().namespace("noise");
+    }
+    // A server that starts knows nothing of before: to resume there is answered by 410.
+    east.resume();
+    let one = setup.start_pods("east", "catalog", 1).await;
+    setup.put_service("east", "catalog", &one);
+    eventually("what came since", STALE, || plane.row("/api/v1/services", "name", "catalog"));
+    wait_cluster(&plane, "east", "Synced", BACK);
+    assert_eq!(endpoints(&plane, "checkout"), (4, 0));
+    assert_eq!(stream.stop().await.failed, Vec::<String>::new());
+}

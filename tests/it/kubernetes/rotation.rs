@@ -69,3 +69,42 @@ async fn clusters_come_and_go_without_touching_others() {
     assert_eq!(wait_cluster(&plane, "east", "Synced", WITHIN)["endpoints"], 2);
     assert_eq!(stream.stop().await.failed, Vec::<String>::new());
 }
+
+/// Makes a service account that may read what is read, and gives a token of it.
+fn reader_token(server: &crate::support::apiserver::ApiServer, name: &str) -> String {
+    server.apply(&format!(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{namespace: shop, name: {name}}}\n---\napiVersion: \
+         rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\nrules:\n- {{apiGroups: [\"\"], resources: \
+         [namespaces, services, pods, nodes], verbs: [get, list, watch]}}\n- {{apiGroups: [discovery.k8s.io], resources: \
+         [endpointslices], verbs: [get, list, watch]}}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: \
+         ClusterRoleBinding\nmetadata: {{name: {name}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: \
+         {name}}}\nsubjects: [{{kind: ServiceAccount, namespace: shop, name: {name}}}]\n"
+    ));
+    server.kubectl(&["-n", "shop", "create", "token", name]).trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_ended_leaves_the_cluster_stale_until_a_new_one_comes() {
+    let setup = Setup::new(&["primary", "east"]);
+    setup.deploy("checkout", 2).await;
+    let east = setup.server("east");
+    setup.put_kubeconfig("east", &east.kubeconfig_for(&reader_token(east, "first")));
+    let mut plane = setup.started();
+    wait_cluster(&plane, "east", "Synced", WITHIN);
+    let _gateway = setup.gateway(&plane);
+    let stream = Stream::start(resolve(&plane, "checkout"), &clusterset("checkout"), 50);
+
+    // A token ends with its service account.
+    east.kubectl(&["-n", "shop", "delete", "serviceaccount", "first"]);
+    let row = wait_cluster(&plane, "east", "Unknown", 2 * WITHIN);
+    assert!(row["reason"].as_str().unwrap().contains("does not accept the credential"), "{row}");
+    assert_eq!(row["endpoints"], 2);
+    plane.process().kill();
+    plane.restart();
+    plane.wait_ready();
+    assert_eq!(wait_cluster(&plane, "east", "Unknown", WITHIN)["endpoints"], 2);
+
+    setup.put_kubeconfig("east", &east.kubeconfig_for(&reader_token(east, "second")));
+    assert_eq!(wait_cluster(&plane, "east", "Synced", WITHIN)["endpoints"], 2);
+    assert_eq!(stream.stop().await.failed, Vec::<String>::new());
+}
