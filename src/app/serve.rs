@@ -15,13 +15,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::source::{self, Source};
-use super::{debug, feedback, metrics, stop_on_signal};
+use super::{debug, feedback, metrics, objects, stop_on_signal};
 use crate::admin::{self, AdminState};
 use crate::ads::{self, service::AdsServer};
 use crate::agent::service::FeedbackServer;
 use crate::config::{Clusters, ListenAddr, ServeConfig};
-use crate::kube::outbox::Outbox;
-use crate::reconcile::{self, Event, Inventory, Outputs, Owner, view};
+use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
 use crate::store::Store;
 use crate::trust::{Action, Mode};
 use crate::vip::{self, Ledger};
@@ -62,16 +61,27 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let written = CancellationToken::new();
     let writer = tokio::spawn(inventory.clone().write(store.clone(), written.clone()));
 
-    let outbox = matches!(config.clusters, Clusters::Kubernetes { .. }).then(Outbox::default);
+    let primary = source::primary(&config);
+    let objects = match &config.clusters {
+        Clusters::Kubernetes { kubeconfig } => {
+            Some(objects::start(kubeconfig.as_deref(), &store, primary.as_ref(), &events, &shutdown).await?)
+        }
+        Clusters::Manifests(_) => None,
+    };
+    let has_ledger_copy = objects.as_ref().is_some_and(|objects| objects.has_ledger_copy);
+    let outbox = objects.as_ref().map(|objects| objects.outbox.clone());
     let outputs = Outputs {
-        store: store.clone(),
+        keeper: match objects {
+            Some(objects) => Keeper::Objects(objects.virtual_ips, store.clone()),
+            None => Keeper::Store(store.clone()),
+        },
         inventory,
         dns: table,
         outbox: outbox.clone(),
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
-    let settings = reconcile::Settings { primary: source::primary(&config), vip: spans };
+    let settings = reconcile::Settings { primary, vip: spans, has_ledger_copy };
     let owner = Owner::new(ledger, settings, outputs);
     let mut owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
 

@@ -13,4 +13,5 @@ pub mod kinds;
 pub mod manager;
 pub mod names;
 pub mod outbox;
+pub mod virtual_ips;
 pub mod watch;
