@@ -1,6 +1,7 @@
 //! What is kept on the primary's API server: the VIP ledger's objects, and what Causeway says of others.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kube::connect;
 use crate::kube::outbox::Outbox;
 use crate::kube::virtual_ips::VirtualIps;
+use crate::kube::writer::{self, Counters};
 use crate::model::id::ClusterName;
 use crate::reconcile::Event;
 use crate::store::Store;
@@ -24,6 +26,8 @@ pub(super) struct Objects {
     pub has_ledger_copy: bool,
     /// Where the owner and the cluster manager put what is to be said.
     pub outbox: Outbox,
+    /// What was written.
+    pub counters: Arc<Counters>,
 }
 
 /// Begins to watch the ledger's objects, and to write what is put into the outbox.
@@ -42,7 +46,9 @@ pub(super) async fn start(
     let has_ledger_copy = primary.is_some_and(|primary| known.contains_key(primary));
     let virtual_ips = VirtualIps::new(client.clone());
     let (out, mut news) = mpsc::channel(NEWS);
-    tokio::spawn(virtual_ips.clone().watch(client, out, shutdown.clone()));
+    tokio::spawn(virtual_ips.clone().watch(client.clone(), out, shutdown.clone()));
+    let (outbox, counters) = (Outbox::default(), Arc::new(Counters::default()));
+    tokio::spawn(writer::run(client, outbox.clone(), counters.clone(), shutdown.clone()));
     let events = events.clone();
     tokio::spawn(async move {
         while let Some(news) = news.recv().await {
@@ -51,5 +57,5 @@ pub(super) async fn start(
             }
         }
     });
-    Ok(Objects { virtual_ips, has_ledger_copy, outbox: Outbox::default() })
+    Ok(Objects { virtual_ips, has_ledger_copy, outbox, counters })
 }

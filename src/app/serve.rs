@@ -70,6 +70,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let has_ledger_copy = objects.as_ref().is_some_and(|objects| objects.has_ledger_copy);
     let outbox = objects.as_ref().map(|objects| objects.outbox.clone());
+    let registry = admin::metrics::Registry::new();
+    if let Some(counters) = objects.as_ref().map(|objects| objects.counters.clone()) {
+        registry.register(Arc::new(move || metrics::kube_families(&counters)));
+    }
     let outputs = Outputs {
         keeper: match objects {
             Some(objects) => Keeper::Objects(objects.virtual_ips, store.clone()),
@@ -96,7 +100,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let ads = AdsServer::new(spawn_ads(&events), limits);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
     let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
-    serve_admin(&config, &ads, source, &events, mode, &shutdown, &mut tasks).await?;
+    serve_admin(&config, &ads, source, registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 
     let outcome = tokio::select! {
@@ -203,16 +207,17 @@ fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("binding --xds-addr unix:{}", path.display()))
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts that it is wired to")]
 async fn serve_admin(
     config: &ServeConfig,
     ads: &AdsServer,
     source: Source,
+    registry: admin::metrics::Registry,
     events: &mpsc::Sender<Event>,
     mode: Mode,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let registry = admin::metrics::Registry::new();
     let counters = ads.metrics();
     registry.register(Arc::new(move || metrics::families(&counters)));
     let (inspect, inspect_rx) = mpsc::channel(EVENTS);

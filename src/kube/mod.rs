@@ -15,3 +15,4 @@ pub mod names;
 pub mod outbox;
 pub mod virtual_ips;
 pub mod watch;
+pub mod writer;
