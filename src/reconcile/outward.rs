@@ -163,7 +163,8 @@ impl Owner {
     /// the first by name has the say.
     fn service_addresses(&self, bindings: &BTreeMap<Pair, Binding>) -> BTreeMap<NamespacedName, ServiceAddresses> {
         let mut services = BTreeMap::new();
-        let asking = self.world.accesses().filter(|access| access.publish.service_status && access.per == VipPer::Service);
+        let asking =
+            self.world.accesses().filter(|access| access.publish.service_status && access.per == VipPer::Service);
         for access in asking {
             for service in self.accesses.get(&access.id).into_iter().flat_map(|state| state.claims.keys()) {
                 let bound = bindings.get(&(access.id.clone(), service.clone()));

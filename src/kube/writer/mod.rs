@@ -33,6 +33,9 @@ const NEWS: usize = 256;
 const AT_ONCE: usize = 8;
 /// An object is written at once, and then not again for so long: what changes often is written in its latest form.
 const REST: Duration = Duration::from_secs(1);
+/// How long after the start only what is complete is written: what is on its way to where it was before a restart is
+/// nobody's news.
+const START: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Pauses after a write that failed, growing.
@@ -75,6 +78,7 @@ struct Writer {
     client: Client,
     counters: Arc<Counters>,
     wanted: Wanted,
+    started: Instant,
     there: BTreeMap<Target, Seen>,
     /// Of the kinds that are being listed: what was not told yet.
     unlisted: HashMap<Kind, BTreeSet<Target>>,
@@ -97,6 +101,7 @@ pub async fn run(client: Client, outbox: Outbox, counters: Arc<Counters>, shutdo
         client,
         counters,
         wanted: Wanted::default(),
+        started: Instant::now(),
         there: BTreeMap::new(),
         unlisted: HashMap::new(),
         listed: BTreeSet::new(),
@@ -187,6 +192,10 @@ impl Writer {
     fn begin(&mut self, now: Instant) -> Option<Duration> {
         if !self.is_listed() {
             return None;
+        }
+        let starting = START.saturating_sub(now.duration_since(self.started));
+        if !self.wanted.is_complete && !starting.is_zero() {
+            return Some(starting);
         }
         let mut next: Option<Instant> = None;
         let mut settled = Vec::new();

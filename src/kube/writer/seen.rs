@@ -27,7 +27,7 @@ use crate::model::id::NamespacedName;
 const PATIENCE: u32 = 35;
 const AGAIN: Duration = Duration::from_secs(1);
 /// The pause while the kind is not installed.
-const SELDOM: Duration = Duration::from_secs(15);
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// The kinds that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,7 +174,9 @@ pub(super) async fn watch(kind: Kind, client: Client, out: mpsc::Sender<News>) {
 }
 
 fn is_missing(error: &watcher::Error) -> bool {
-    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else { return false };
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else {
+        return false;
+    };
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 

@@ -199,7 +199,8 @@ impl Wanted {
                 }
                 false => (
                     "NotWritten",
-                    "the DNSEndpoint is not there; is ExternalDNS's kind dnsendpoints.externaldns.k8s.io installed?".to_owned(),
+                    "the DNSEndpoint is not there; is ExternalDNS's kind dnsendpoints.externaldns.k8s.io installed?"
+                        .to_owned(),
                 ),
             };
             conditions.push(status::condition("DnsEndpoint", reason, message, generation));
@@ -274,7 +275,8 @@ impl Wanted {
     /// The objects that are made for an access.
     pub fn made_for<'a>(&'a self, access: &'a NamespacedName) -> impl Iterator<Item = Target> + 'a {
         let slices = self.slices.iter().filter(|(_, slice)| slice.key.access == *access);
-        let dns = self.dns_endpoints.contains_key(access).then(|| Target { kind: Kind::DnsEndpoint, id: access.clone() });
+        let dns =
+            self.dns_endpoints.contains_key(access).then(|| Target { kind: Kind::DnsEndpoint, id: access.clone() });
         slices.map(|(id, _)| Target { kind: Kind::EndpointSnapshot, id: id.clone() }).chain(dns)
     }
 
