@@ -5,6 +5,7 @@ mod clusters;
 mod crds;
 mod mutations;
 mod outage;
+mod primary;
 mod rotation;
 mod scale;
 mod setup;
