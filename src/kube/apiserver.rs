@@ -201,9 +201,8 @@ impl ApiServer {
         let params = PatchParams::apply(MANAGER).force();
         let before = self.ask(&manifest.title(), &manifest.resource, api.get_opt(manifest.name())).await?;
         let patch = Patch::Apply(&manifest.object);
-        let after = self
-            .ask(&manifest.title(), &manifest.resource, api.patch(manifest.name(), &params, &patch))
-            .await?;
+        let after =
+            self.ask(&manifest.title(), &manifest.resource, api.patch(manifest.name(), &params, &patch)).await?;
         Ok(match before {
             None => Outcome::Created,
             Some(before) if before.resource_version() == after.resource_version() => Outcome::Unchanged,
@@ -405,9 +404,11 @@ impl ApiServer {
             }
             409 => (Reason::Conflict, format!("{object}: {told}"), "try again".to_owned()),
             400 | 422 => (Reason::Invalid, format!("{object}: {told}"), String::new()),
-            code => {
-                (Reason::Other, format!("{object}: {who} answers {code}: {told}"), "see the API server's log".to_owned())
-            }
+            code => (
+                Reason::Other,
+                format!("{object}: {who} answers {code}: {told}"),
+                "see the API server's log".to_owned(),
+            ),
         };
         ApiError { reason, message, remedy }
     }

@@ -200,7 +200,8 @@ impl Join {
         let network = self.network.clone().or_else(|| kept(&["f:network"])?.network.clone());
         let region = || kept(&["f:locality", "f:region"])?.locality.as_ref()?.region.clone();
         let zone = || kept(&["f:locality", "f:zone"])?.locality.as_ref()?.zone.clone();
-        let locality = json!({ "region": self.region.clone().or_else(region), "zone": self.zone.clone().or_else(zone) });
+        let locality =
+            json!({ "region": self.region.clone().or_else(region), "zone": self.zone.clone().or_else(zone) });
         let excluded = || kept(&["f:namespaces", "f:exclude"])?.namespaces.as_ref()?.exclude.clone();
         let excluded = self.excluded.clone().or_else(excluded);
         let mut spec = json!({
@@ -223,7 +224,8 @@ fn is_ours(info: &ClusterInfoResource, path: &[&str]) -> bool {
     info.managed_fields().iter().any(|entry| {
         let is_command = entry.manager.as_deref() == Some(MANAGER) && entry.operation.as_deref() == Some("Apply");
         let fields: Option<&Value> = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        let found = fields.and_then(|fields| path.iter().try_fold(fields.get("f:spec")?, |field, part| field.get(part)));
+        let found =
+            fields.and_then(|fields| path.iter().try_fold(fields.get("f:spec")?, |field, part| field.get(part)));
         is_command && found.is_some()
     })
 }

@@ -160,10 +160,22 @@ fn conditions_say_how_joining_went() {
         ("it is rehearsed", both(accepted_not("Rehearsing"), yes("Connected")), another, vec![], trying("Rehearsing")),
         ("it connects", both(accepted_not("NotTried"), connected_not("Connecting")), ours, vec![], trying("NotTried")),
         ("it is refused", refused(), ours, vec![], failing("Unauthorized")),
-        ("it is refused beside another", both(accepted_not("Forbidden"), yes("Connected")), another, well(), failing("Forbidden")),
+        (
+            "it is refused beside another",
+            both(accepted_not("Forbidden"), yes("Connected")),
+            another,
+            well(),
+            failing("Forbidden"),
+        ),
         ("what was refused before", refused(), another, refused(), trying("Unauthorized")),
         ("it is refused as the one before", refused(), ours, refused(), failing("Unauthorized")),
-        ("no answer", both(yes("CredentialAccepted"), connected_not("Unreachable")), ours, vec![], failing("Unreachable")),
+        (
+            "no answer",
+            both(yes("CredentialAccepted"), connected_not("Unreachable")),
+            ours,
+            vec![],
+            failing("Unreachable"),
+        ),
     ] {
         let mut info = info(json!({}));
         info.metadata.generation = Some(2);

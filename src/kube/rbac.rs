@@ -89,10 +89,7 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
 /// What is read of every cluster: the kinds that are watched, which cluster it is, and its version.
 fn read_of_all() -> Vec<PolicyRule> {
     let mut rules = vec![
-        PolicyRule {
-            resource_names: Some(vec!["kube-system".to_owned()]),
-            ..rule("", &["namespaces"], &["get"])
-        },
+        PolicyRule { resource_names: Some(vec!["kube-system".to_owned()]), ..rule("", &["namespaces"], &["get"]) },
         PolicyRule {
             non_resource_urls: Some(vec!["/version".to_owned()]),
             verbs: vec!["get".to_owned()],
@@ -118,11 +115,14 @@ fn watched(kinds: &[ObjectKind]) -> Vec<PolicyRule> {
 fn on_primary() -> Vec<PolicyRule> {
     let mut rules = read_of_all();
     // Kinds that are watched and stand in no right below would be forgotten here otherwise.
-    let rights: Vec<PolicyRule> = ON_PRIMARY.iter().map(|right| rule(right.group, right.resources, right.verbs)).collect();
+    let rights: Vec<PolicyRule> =
+        ON_PRIMARY.iter().map(|right| rule(right.group, right.resources, right.verbs)).collect();
     let is_covered = |kind: &ObjectKind| {
         let (group, plural) = resource_of(*kind);
         ON_PRIMARY.iter().any(|right| {
-            right.group == group && right.resources.contains(&plural) && WATCHED.iter().all(|verb| right.verbs.contains(verb))
+            right.group == group
+                && right.resources.contains(&plural)
+                && WATCHED.iter().all(|verb| right.verbs.contains(verb))
         })
     };
     let rest: Vec<ObjectKind> = OF_PRIMARY.iter().filter(|kind| !is_covered(kind)).copied().collect();
@@ -177,8 +177,7 @@ pub fn primary(namespace: &str) -> Vec<Manifest> {
     // Only of this namespace: what lies in others is not Causeway's.
     let kubeconfigs = json!({ "rules": [rule("", &["configmaps", "secrets"], WATCHED)] });
     manifests.push(named(Manifest::of::<Role>(KUBECONFIGS, kubeconfigs).within(namespace)));
-    let binding =
-        json!({ "roleRef": role_ref("Role", KUBECONFIGS), "subjects": subject(CONTROL_PLANE, namespace) });
+    let binding = json!({ "roleRef": role_ref("Role", KUBECONFIGS), "subjects": subject(CONTROL_PLANE, namespace) });
     manifests.push(named(Manifest::of::<RoleBinding>(KUBECONFIGS, binding).within(namespace)));
     manifests
 }
@@ -233,7 +232,11 @@ mod tests {
     #[test]
     fn the_control_plane_reads_secrets_of_its_own_namespace_only() {
         let manifests = primary("elsewhere");
-        assert!(rules(of(&manifests, "ClusterRole")).iter().all(|rule| !names(rule, "secrets") && !names(rule, "configmaps")));
+        assert!(
+            rules(of(&manifests, "ClusterRole"))
+                .iter()
+                .all(|rule| !names(rule, "secrets") && !names(rule, "configmaps"))
+        );
         let role = of(&manifests, "Role");
         assert_eq!(role.namespace(), Some("elsewhere"));
         assert!(rules(role).iter().any(|rule| names(rule, "secrets") && rule.verbs == WATCHED));

@@ -54,12 +54,7 @@ impl Sub {
 
     /// Which API server that is.
     pub fn choice(&self, patience: Duration) -> Choice {
-        Choice {
-            who: Who::Sub,
-            kubeconfig: self.sub_kubeconfig.clone(),
-            context: self.sub_context.clone(),
-            patience,
-        }
+        Choice { who: Who::Sub, kubeconfig: self.sub_kubeconfig.clone(), context: self.sub_context.clone(), patience }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::cluster::Primary;
 use super::Output;
+use super::cluster::Primary;
 
 /// How pods are written, shown below `--help`.
 const PODS: &str = "\

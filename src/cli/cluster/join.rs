@@ -48,7 +48,11 @@ pub(super) async fn run(args: &args::Join, out: &mut dyn Write) -> anyhow::Resul
     let token = sub.token(sub_namespace, rbac::READER, args.token_ttl).await?;
     say(out, &format!("token for serviceaccount/{} created, ends {}", rbac::READER, token.expires_at))?;
     if token.expires_at.duration_since(Timestamp::now()).as_secs() < args.token_ttl.as_secs() as i64 - 60 {
-        drop(writeln!(io::stderr(), "warning: the API server gives no longer lifetime than that, though {:?} was asked for", args.token_ttl));
+        drop(writeln!(
+            io::stderr(),
+            "warning: the API server gives no longer lifetime than that, though {:?} was asked for",
+            args.token_ttl
+        ));
     }
 
     let text = kubeconfig(&join.name, &address, &token.text)?;
@@ -57,7 +61,10 @@ pub(super) async fn run(args: &args::Join, out: &mut dyn Write) -> anyhow::Resul
     let before = infos.into_iter().find(|info| info.metadata.name.as_deref() == Some(&join.name));
     let place = join.place(before.as_ref());
     if let (Some(why), Store::ConfigMap) = (credential.long_lived, place.store) {
-        drop(writeln!(io::stderr(), "warning: {why}, and whoever may read ConfigMaps can use it; use --secret or a shorter --token-ttl"));
+        drop(writeln!(
+            io::stderr(),
+            "warning: {why}, and whoever may read ConfigMaps can use it; use --secret or a shorter --token-ttl"
+        ));
     }
     say(out, &format!("On {}:", primary.shown()))?;
     namespace(&primary, &place.key.namespace, out).await?;
@@ -200,7 +207,8 @@ async fn wait(
                     Err(anyhow!("{title} is not connected after {patience:?}: {why}"))
                 }
                 Word::Silent | Word::Connected => {
-                    let note = "no control plane has said anything of it yet; `causeway serve` of the primary will read it";
+                    let note =
+                        "no control plane has said anything of it yet; `causeway serve` of the primary will read it";
                     drop(writeln!(io::stderr(), "warning: {title}: {note}"));
                     Ok(())
                 }

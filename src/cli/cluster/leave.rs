@@ -32,7 +32,8 @@ pub(super) async fn run(args: &args::Leave, out: &mut dyn Write) -> anyhow::Resu
     say(out, &format!("{title} {}", if was_there { "deleted" } else { "not found" }))?;
     let places = info.as_ref().and_then(|info| Place::of(&info.spec)).map_or_else(
         || {
-            let key = || KeyRef { namespace: namespace.to_owned(), name: args.name.clone(), key: "kubeconfig".to_owned() };
+            let key =
+                || KeyRef { namespace: namespace.to_owned(), name: args.name.clone(), key: "kubeconfig".to_owned() };
             vec![Place { store: Store::ConfigMap, key: key() }, Place { store: Store::Secret, key: key() }]
         },
         |place| vec![place],

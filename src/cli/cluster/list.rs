@@ -29,7 +29,10 @@ impl Info {
     }
 
     fn count(&self, which: fn(&ClusterCounts) -> u64) -> String {
-        self.status().and_then(|status| status.counts.as_ref()).map(|counts| which(counts).to_string()).unwrap_or_default()
+        self.status()
+            .and_then(|status| status.counts.as_ref())
+            .map(|counts| which(counts).to_string())
+            .unwrap_or_default()
     }
 
     fn condition(&self, kind: &str) -> Option<&StatusCondition> {

@@ -21,7 +21,8 @@ pub(super) async fn run(args: &CreateSnapshot, out: &mut dyn Write) -> anyhow::R
     let primary = ApiServer::open(&args.primary.choice()).await?;
     let namespace = args.namespace.as_deref();
     for snapshot in &mut snapshots {
-        let said = snapshot.metadata.namespace.get_or_insert_with(|| namespace.unwrap_or(&primary.namespace).to_owned());
+        let said =
+            snapshot.metadata.namespace.get_or_insert_with(|| namespace.unwrap_or(&primary.namespace).to_owned());
         if let Some(namespace) = namespace.filter(|namespace| namespace != said) {
             bail!(Usage(format!("--namespace {namespace}: the file says the namespace {said}; leave one of them out")));
         }

@@ -61,9 +61,7 @@ impl Row for Snapshot {
         column("READY", |r| r.pods(takes_traffic).to_string()),
         column("DRAINING", |r| r.pods(drains).to_string()),
         column("VIPS", Snapshot::vips),
-        column("AGE", |r| {
-            r.object.metadata.creation_timestamp.as_ref().map(|time| since(time.0)).unwrap_or_default()
-        }),
+        column("AGE", |r| r.object.metadata.creation_timestamp.as_ref().map(|time| since(time.0)).unwrap_or_default()),
         wide("SERVICE", |r| r.object.spec.service.clone().unwrap_or_default()),
         wide("HOSTNAMES", |r| r.object.status.as_ref().map(|status| some_of(&status.hostnames, 3)).unwrap_or_default()),
         wide("BOUND", |r| {

@@ -50,7 +50,10 @@ pub(super) fn parse(text: &str) -> Result<SnapshotPod, String> {
             "uid" => pod.uid = Some(value.to_owned()),
             other => {
                 let meant = closest(other, KEYS).map(|key| format!("did you mean `{key}`?"));
-                return Err(format!("`{other}` is not known; {}", meant.unwrap_or_else(|| format!("write {}", one_of(&KEYS)))));
+                return Err(format!(
+                    "`{other}` is not known; {}",
+                    meant.unwrap_or_else(|| format!("write {}", one_of(&KEYS)))
+                ));
             }
         }
     }

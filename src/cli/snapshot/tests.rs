@@ -7,7 +7,10 @@ use crate::kube::kinds::SnapshotPod;
 fn pods_are_read() {
     let text = "name=vm-1,address=10.1.2.3,address=fd00::3,port=http:8080,port=9090,weight=3,drain,ready=false,zone=a,region=eu,node=n";
     let pod = pod::parse(text).unwrap();
-    assert_eq!((pod.name.as_str(), pod.addresses.as_slice()), ("vm-1", &["10.1.2.3".to_owned(), "fd00::3".to_owned()][..]));
+    assert_eq!(
+        (pod.name.as_str(), pod.addresses.as_slice()),
+        ("vm-1", &["10.1.2.3".to_owned(), "fd00::3".to_owned()][..])
+    );
     assert_eq!((pod.ports["http"], pod.ports[""]), (8080, 9090));
     assert_eq!((pod.weight, pod.drain, pod.ready), (Some(3), Some(true), Some(false)));
     assert_eq!((pod.zone.as_deref(), pod.region.as_deref(), pod.node.as_deref()), (Some("a"), Some("eu"), Some("n")));
@@ -42,7 +45,8 @@ fn what_is_no_pod_is_refused() {
 fn flags_change_one_pod() {
     let named = |name: &str| SnapshotPod { name: name.to_owned(), ..SnapshotPod::default() };
     let mut pods = vec![named("a"), SnapshotPod { weight: Some(5), ..named("b") }];
-    let set = |name: &str, adds| Change::Set { name: name.to_owned(), weight: None, drain: Some(true), ready: None, adds };
+    let set =
+        |name: &str, adds| Change::Set { name: name.to_owned(), weight: None, drain: Some(true), ready: None, adds };
     apply(&set("b", false), &mut pods).unwrap();
     assert_eq!((pods[1].drain, pods[1].weight, pods[0].drain), (Some(true), Some(5), None));
     assert!(apply(&set("c", false), &mut pods).unwrap_err().contains("no pod `c`, but a,b"));

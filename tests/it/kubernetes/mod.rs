@@ -8,3 +8,4 @@ mod outage;
 mod rotation;
 mod scale;
 mod setup;
+mod snapshots;

@@ -40,13 +40,25 @@ pub fn own_address() -> IpAddr {
 impl Setup {
     /// Starts the clusters, all on one etcd, with CRDs and a pool of VIPs in the primary.
     pub fn new(names: &[&'static str]) -> Self {
+        Self::unjoined(names).joined()
+    }
+
+    /// As [`Setup::new`], where the control plane does not know yet of any but the primary.
+    pub fn unjoined(names: &[&'static str]) -> Self {
         let etcd: &'static Etcd = Box::leak(Box::new(Etcd::start()));
         Self::with(names, |name| Box::leak(Box::new(ApiServer::start(name, etcd))))
     }
 
     /// Starts the clusters, each with an etcd of its own, for tests that stop them.
     pub fn apart(names: &[&'static str]) -> Self {
-        Self::with(names, ApiServer::start_own)
+        Self::with(names, ApiServer::start_own).joined()
+    }
+
+    fn joined(self) -> Self {
+        for (name, server) in &self.servers[1..] {
+            self.join(name, &server.kubeconfig_for("admin-token"));
+        }
+        self
     }
 
     fn with(names: &[&'static str], start: impl Fn(&'static str) -> &'static ApiServer) -> Self {
@@ -63,9 +75,6 @@ impl Setup {
         ));
         for (_, server) in &setup.servers {
             server.kubectl(&["create", "namespace", "shop"]);
-        }
-        for (name, server) in &setup.servers[1..] {
-            setup.join(name, &server.kubeconfig_for("admin-token"));
         }
         setup
     }
