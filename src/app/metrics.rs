@@ -5,7 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::metrics::{Family, Kind};
 use crate::ads::Metrics;
+use crate::kube::writer::Counters;
 use crate::snapshot::ResourceType;
+
+/// The families of what is written to the primary's API server.
+pub fn kube_families(counters: &Arc<Counters>) -> Vec<Family> {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+    let writes = Family::new("causeway_kube_writes", "Objects written to the primary's API server.", Kind::Counter)
+        .with([("what", "status")], read(&counters.statuses))
+        .with([("what", "snapshot")], read(&counters.snapshots))
+        .with([("what", "snapshot_deletion")], read(&counters.deletions));
+    let failures =
+        Family::new("causeway_kube_write_failures", "Writes to the primary's API server that failed.", Kind::Counter)
+            .with::<0>([], read(&counters.failures));
+    vec![writes, failures]
+}
 
 /// The families of the xDS service.
 pub fn families(metrics: &Arc<Metrics>) -> Vec<Family> {

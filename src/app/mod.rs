@@ -3,6 +3,7 @@
 mod debug;
 mod feedback;
 mod metrics;
+mod objects;
 mod serve;
 mod source;
 

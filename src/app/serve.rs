@@ -15,13 +15,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::source::{self, Source};
-use super::{debug, feedback, metrics, stop_on_signal};
+use super::{debug, feedback, metrics, objects, stop_on_signal};
 use crate::admin::{self, AdminState};
 use crate::ads::{self, service::AdsServer};
 use crate::agent::service::FeedbackServer;
 use crate::config::{Clusters, ListenAddr, ServeConfig};
-use crate::kube::outbox::Outbox;
-use crate::reconcile::{self, Event, Inventory, Outputs, Owner, view};
+use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
 use crate::store::Store;
 use crate::trust::{Action, Mode};
 use crate::vip::{self, Ledger};
@@ -62,16 +61,31 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let written = CancellationToken::new();
     let writer = tokio::spawn(inventory.clone().write(store.clone(), written.clone()));
 
-    let outbox = matches!(config.clusters, Clusters::Kubernetes { .. }).then(Outbox::default);
+    let primary = source::primary(&config);
+    let objects = match &config.clusters {
+        Clusters::Kubernetes { kubeconfig } => {
+            Some(objects::start(kubeconfig.as_deref(), &store, primary.as_ref(), &events, &shutdown).await?)
+        }
+        Clusters::Manifests(_) => None,
+    };
+    let has_ledger_copy = objects.as_ref().is_some_and(|objects| objects.has_ledger_copy);
+    let outbox = objects.as_ref().map(|objects| objects.outbox.clone());
+    let registry = admin::metrics::Registry::new();
+    if let Some(counters) = objects.as_ref().map(|objects| objects.counters.clone()) {
+        registry.register(Arc::new(move || metrics::kube_families(&counters)));
+    }
     let outputs = Outputs {
-        store: store.clone(),
+        keeper: match objects {
+            Some(objects) => Keeper::Objects(objects.virtual_ips, store.clone()),
+            None => Keeper::Store(store.clone()),
+        },
         inventory,
         dns: table,
         outbox: outbox.clone(),
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
-    let settings = reconcile::Settings { primary: source::primary(&config), vip: spans };
+    let settings = reconcile::Settings { primary, vip: spans, has_ledger_copy };
     let owner = Owner::new(ledger, settings, outputs);
     let mut owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
 
@@ -86,7 +100,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let ads = AdsServer::new(spawn_ads(&events), limits);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
     let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
-    serve_admin(&config, &ads, source, &events, mode, &shutdown, &mut tasks).await?;
+    serve_admin(&config, &ads, source, registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 
     let outcome = tokio::select! {
@@ -193,16 +207,17 @@ fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("binding --xds-addr unix:{}", path.display()))
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts that it is wired to")]
 async fn serve_admin(
     config: &ServeConfig,
     ads: &AdsServer,
     source: Source,
+    registry: admin::metrics::Registry,
     events: &mpsc::Sender<Event>,
     mode: Mode,
     shutdown: &CancellationToken,
     tasks: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let registry = admin::metrics::Registry::new();
     let counters = ads.metrics();
     registry.register(Arc::new(move || metrics::families(&counters)));
     let (inspect, inspect_rx) = mpsc::channel(EVENTS);

@@ -17,4 +17,6 @@ pub mod manifest;
 pub mod names;
 pub mod outbox;
 pub mod rbac;
+pub mod virtual_ips;
 pub mod watch;
+pub mod writer;

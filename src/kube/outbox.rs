@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::kinds::{ClusterAccessStatus, ClusterCounts, SnapshotPod, StatusCondition, VipPoolStatus, VirtualIpStatus};
+use super::kinds::{
+    ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, SnapshotPod, StatusCondition, VipPoolStatus,
+    VirtualIpStatus,
+};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 
 /// What an access's pods in one cluster are kept under.
@@ -71,6 +74,8 @@ pub struct Waiting {
     pub pools: BTreeMap<PoolName, Option<VipPoolStatus>>,
     /// By address.
     pub vips: BTreeMap<IpAddr, Option<VirtualIpStatus>>,
+    /// By users' EndpointSnapshots.
+    pub user_snapshots: BTreeMap<NamespacedName, Option<EndpointSnapshotStatus>>,
     /// By access, service and cluster; `None` where the objects shall go.
     pub snapshots: BTreeMap<SnapshotKey, Option<Arc<SnapshotContent>>>,
     /// Everything that there is was told once: from then on, what is on the API server and was never told shall go.

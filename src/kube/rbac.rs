@@ -32,8 +32,7 @@ struct Right {
 
 /// What is done on the primary beside watching what is watched everywhere.
 const ON_PRIMARY: &[Right] = &[
-    // What users ask for, and what became of it.
-    Right { group: CAUSEWAY, resources: &["clusteraccesses", "clusterinfos", "vippools"], verbs: READ },
+    // What became of what users ask for.
     Right {
         group: CAUSEWAY,
         resources: &["clusteraccesses/status", "clusterinfos/status", "vippools/status"],
@@ -43,14 +42,14 @@ const ON_PRIMARY: &[Right] = &[
     Right {
         group: CAUSEWAY,
         resources: &["endpointsnapshots"],
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        verbs: &["list", "watch", "create", "patch", "delete"],
     },
     Right { group: CAUSEWAY, resources: &["endpointsnapshots/status"], verbs: &["patch"] },
-    // The ledger: creating one is what allocates, and its phases are updated under a resource version.
+    // The ledger: creating one is what allocates; where the address has one already, it is looked at.
     Right {
         group: CAUSEWAY,
         resources: &["virtualips"],
-        verbs: &["get", "list", "watch", "create", "update", "patch", "delete"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
     },
     Right { group: CAUSEWAY, resources: &["virtualips/status"], verbs: &["patch"] },
     // `publish.serviceStatus`: published VIPs in the Service's `status.loadBalancer`.
@@ -114,7 +113,7 @@ fn watched(kinds: &[ObjectKind]) -> Vec<PolicyRule> {
 
 fn on_primary() -> Vec<PolicyRule> {
     let mut rules = read_of_all();
-    // Kinds that are watched and stand in no right below would be forgotten here otherwise.
+    // What is written is watched too, and has its verbs together.
     let rights: Vec<PolicyRule> =
         ON_PRIMARY.iter().map(|right| rule(right.group, right.resources, right.verbs)).collect();
     let is_covered = |kind: &ObjectKind| {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::keeper::Keeper;
 use super::owner::Owner;
 use super::view::{
     AccessRow, AccessVip, Answer, ClusterRow, Condition, NodeRow, Problem, Query, ServiceRow, StatusView, VipGateway,
     VipRow,
 };
 use crate::feedback::Protocol;
+use crate::kube::virtual_ips::name_of;
 use crate::model::Timestamp;
 use crate::model::decision::{NodeRole, Readiness};
 use crate::model::id::NamespacedName;
@@ -41,7 +43,7 @@ impl Owner {
         StatusView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.started,
-            waiting_for: if !self.started && self.ledger_problem.is_some() {
+            waiting_for: if !self.started && (self.ledger_problem.is_some() || !self.knows_ledger()) {
                 vec!["the VIP ledger".to_owned()]
             } else if self.world.clusters().next().is_none() {
                 vec!["a first cluster: the manifests' folder has none".to_owned()]
@@ -66,8 +68,18 @@ impl Owner {
             problems.push(Problem { cluster, file: None, line: None, object, field, message, remedy });
         };
         if let Some(error) = &self.ledger_problem {
-            let remedy = "free space in --data-dir or mend its rights; it is tried again each second";
+            let remedy = match self.outputs.keeper {
+                Keeper::Store(_) => "free space in --data-dir or mend its rights; it is tried again each second",
+                Keeper::Objects(..) => {
+                    "see whether the primary's API server answers, and whether the role that `causeway rbac primary` prints \
+                     is bound; it is tried again each second"
+                }
+            };
             tell("", String::new(), "", format!("the VIP ledger cannot be written: {error}"), remedy.to_owned());
+        }
+        for (address, why) in &self.objects.foreign {
+            let remedy = format!("to let the address be given again: kubectl delete virtualip {}", name_of(*address));
+            tell("", format!("VirtualIp {}", name_of(*address)), "spec", why.clone(), remedy);
         }
         for cluster in self.world.clusters() {
             if let Sync::Unknown { reason } = &cluster.sync {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::view::{Answer, Problem, Query};
 use crate::ads;
 use crate::feedback::AgentListener;
+use crate::kube::virtual_ips;
 use crate::model::id::{ClusterName, NodeId};
 use crate::model::object::{AddressRange, Change};
 use crate::vip::{AssignRequest, Slot};
@@ -24,6 +25,8 @@ pub enum Event {
     Ads(ads::Event),
     /// From an agent's stream.
     Agent(AgentEvent),
+    /// Something is new of the objects that are the VIP ledger.
+    VirtualIps(virtual_ips::News),
     /// Somebody asks.
     Inspect(Query, oneshot::Sender<Answer>),
 }

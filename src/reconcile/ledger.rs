@@ -24,7 +24,10 @@ struct Listening {
 }
 
 /// The row of a VIP.
-fn to_row(vip: &Vip) -> Result<LedgerRow, serde_json::Error> {
+///
+/// # Errors
+/// Where it cannot be written as JSON, which no VIP from a plan is.
+pub fn to_row(vip: &Vip) -> Result<LedgerRow, serde_json::Error> {
     let Vip { slot, .. } = vip;
     let listening =
         Listening { ports: vip.ports.clone(), hostnames: vip.hostnames.clone(), gateways: vip.gateways.clone() };

@@ -15,6 +15,7 @@ pub mod claims;
 mod desired;
 mod event;
 mod inventory;
+mod keeper;
 mod ledger;
 mod names;
 mod nodes;
@@ -25,6 +26,7 @@ mod views;
 
 pub use event::{AgentEvent, Event, Order};
 pub use inventory::{Inventory, now};
+pub use keeper::Keeper;
 pub use ledger::{LedgerRowError, from_row};
 pub use owner::{Outputs, Owner, Settings};
 

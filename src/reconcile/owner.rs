@@ -12,6 +12,7 @@ use super::claims::{self, Shortfall};
 use super::desired;
 use super::event::{AgentEvent, Event};
 use super::inventory::{Inventory, now};
+use super::keeper::{self, Keeper, Objects};
 use super::names;
 use super::nodes::{self, Nodes};
 use super::outward::Told;
@@ -26,7 +27,7 @@ use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::{Change, Object, ObjectKind};
 use crate::model::world::{Touched, World};
 use crate::snapshot::ResourceType;
-use crate::store::{NodeEvent, Store};
+use crate::store::NodeEvent;
 use crate::vip::{self, Claim, Ledger, Phase, Plan};
 
 mod planning;
@@ -44,12 +45,14 @@ pub struct Settings {
     pub primary: Option<ClusterName>,
     /// Spans of a VIP's withdrawal.
     pub vip: vip::Settings,
+    /// The ledger that the owner begins with is a copy of objects that an earlier run has seen.
+    pub has_ledger_copy: bool,
 }
 
 /// Where the owner's results go.
 pub struct Outputs {
-    /// The VIP ledger.
-    pub store: Store,
+    /// Where the VIP ledger is kept.
+    pub keeper: Keeper,
     /// Pods and history.
     pub inventory: Inventory,
     /// What goes back to the primary's API server, where clusters are read from API servers.
@@ -102,6 +105,8 @@ pub struct Owner {
     agents: Agents,
     pub(super) source_problems: Vec<Problem>,
     pub(super) ledger_problem: Option<String>,
+    /// Where the ledger's rows are objects.
+    pub(super) objects: Objects,
     /// Names that DNS cannot answer.
     pub(super) names_rejected: Vec<dns::Rejected>,
     records: Vec<dns::Record>,
@@ -116,7 +121,7 @@ pub struct Owner {
     pub(super) told: Told,
     /// Everything was planned, durably, at least once.
     pub(super) started: bool,
-    deadline: Option<Timestamp>,
+    pub(super) deadline: Option<Timestamp>,
     settings: Settings,
     pub(super) outputs: Outputs,
 }
@@ -143,6 +148,7 @@ impl Owner {
             agents: Agents::default(),
             source_problems: Vec::new(),
             ledger_problem: None,
+            objects: Objects::new(settings.has_ledger_copy),
             names_rejected: Vec::new(),
             records: Vec::new(),
             hostnames: Vec::new(),
@@ -171,6 +177,10 @@ impl Owner {
                 biased;
                 () = shutdown.cancelled() => return,
                 count = events.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                outcome = keeper::finished(&mut self.objects) => {
+                    self.committed(outcome, 0, now());
+                    self.news.vips = true;
+                }
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
             self.turn(std::mem::take(&mut batch), now()).await;
@@ -187,6 +197,10 @@ impl Owner {
                 Event::SourceProblems(problems) => self.source_problems = problems,
                 Event::Ads(event) => self.ads(event, &mut news, now),
                 Event::Agent(event) => self.agent(event, &mut news, now),
+                Event::VirtualIps(news_of_them) => {
+                    self.virtual_ips(news_of_them).await;
+                    news.vips = true;
+                }
                 Event::Inspect(query, reply) => asked.push((query, reply)),
             }
         }
@@ -363,7 +377,7 @@ impl Owner {
         self.news.merge(later);
         let is_first = !self.started;
         // Only the start waits for every source. A cluster that appears later adds what it has as it is read.
-        if is_first && !self.world.ready() {
+        if is_first && !(self.world.ready() && self.knows_ledger()) {
             self.deadline = None;
             return;
         }
@@ -375,12 +389,11 @@ impl Owner {
         let has_claims_changed = self.update_claims(&news.world);
         let mut has_planned = false;
         if has_claims_changed || news.vips || news.world.pools || !news.world.clusters.is_empty() {
-            has_planned = self.make_plan(now).await;
-        }
-        let is_ledger_broken = self.ledger_problem.is_some();
-        if is_first && !has_planned {
-            // Without a plan, "nothing" would be served, and Envoys that still serve from before would lose all.
-            return;
+            let durable = self.make_plan(now).await;
+            if is_first && !self.may_begin(durable) {
+                return;
+            }
+            has_planned = true;
         }
         self.started = true;
         let mut desired_changed = false;
@@ -397,11 +410,11 @@ impl Owner {
         self.publish(&news.world, desired_changed, news.nodes || is_first);
         self.views.end_turn();
         self.note_offers(now);
-        let concerns_names = has_planned || is_ledger_broken || desired_changed || !news.world.accesses.is_empty();
+        let concerns_names = has_planned || desired_changed || !news.world.accesses.is_empty();
         if concerns_names || is_first || self.has_pod_vips(&news.world) {
             self.publish_names(is_first);
         }
-        self.tell_outward(&news.world, has_planned || is_ledger_broken || is_first);
+        self.tell_outward(&news.world, has_planned || is_first);
     }
 
     /// Claims anew what the touched accesses and services ask for; says whether any claim differs.

@@ -83,6 +83,21 @@ impl Store {
         tx.commit().await.map_err(|e| self.inner.ledger.error("committing", e))
     }
 
+    /// Makes these all rows, where the ledger is kept elsewhere and this is its copy.
+    ///
+    /// # Errors
+    /// As [`Store::commit_ledger`]; nothing has been changed then.
+    pub async fn replace_ledger(&self, rows: &[LedgerRow]) -> Result<(), StoreError> {
+        let mut tx = self.inner.ledger.begin("beginning a copy").await?;
+        let cleared = sqlx::query("DELETE FROM ledger").execute(&mut *tx).await;
+        cleared.map_err(|e| self.inner.ledger.error("deleting rows", e))?;
+        for row in rows {
+            self.put_row(&mut tx, row).await?;
+        }
+        self.inner.ledger.check_in_place()?;
+        tx.commit().await.map_err(|e| self.inner.ledger.error("committing", e))
+    }
+
     /// All rows, by address.
     ///
     /// # Errors

@@ -43,8 +43,8 @@ pub use crate::model::slot::Slot;
 pub use ledger::{Ledger, LedgerChange, LedgerError, Phase, Vip, VipPort};
 pub use plan::plan;
 pub use types::{
-    AssignRequest, Audience, Claim, ClaimsKnown, GatewayState, GatewayStatus, Inputs, Offer, Plan, Problem, Published,
-    Reason, Settings, VipState, VipStatus,
+    AssignRequest, Audience, Claim, ClaimsKnown, GatewayState, GatewayStatus, Inputs, LedgerState, Offer, Plan,
+    Problem, Published, Reason, Settings, VipState, VipStatus,
 };
 
 /// The name of a VIP's listener: `vip/240.11.0.7:80`, `vip/[fd00::1]:80`.

@@ -14,15 +14,17 @@ use crate::model::slot::Slot;
 
 use super::allocate::Space;
 use super::ledger::{LedgerChange, Vip, VipPort};
-use super::types::{Claim, Inputs, Plan, Problem, Reason};
+use super::types::{Claim, Inputs, LedgerState, Plan, Problem, Reason};
 
 /// Says what shall be done: a pure function, called for each turn. See [`Plan`] for the order in
 /// which the caller does it.
 pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut planning = Planning::new(*inputs);
     planning.carry();
-    planning.allocate();
-    planning.assign();
+    if inputs.ledger_state == LedgerState::Open {
+        planning.allocate();
+        planning.assign();
+    }
     planning.prove();
     planning.finish()
 }
@@ -113,6 +115,7 @@ impl<'a> Planning<'a> {
                     self.tell_disagreements(row, claim);
                     Some(self.hold(row, claim))
                 }
+                _ if self.inputs.ledger_state == LedgerState::Frozen => Some(Cow::Borrowed(row)),
                 None if !self.inputs.claims_known.decides(&row.slot.access) => Some(Cow::Borrowed(row)),
                 _ => self.withdraw(row),
             };
@@ -154,6 +157,9 @@ impl<'a> Planning<'a> {
 
     /// The row as its claim wants it. Its address, pool and slot stay.
     fn hold(&self, row: &'a Vip, claim: &Claim) -> Cow<'a, Vip> {
+        if self.inputs.ledger_state == LedgerState::Frozen {
+            return Cow::Borrowed(row);
+        }
         let ports = claimed_ports(claim, &row.ports);
         let gateways = self.pools.get(&row.pool).map_or(&row.gateways, |pool| &pool.gateways);
         // Resolvers may remember an answer for as long as they were ever told.

@@ -11,7 +11,9 @@ use crate::model::slot::Slot;
 
 use super::ledger::{Phase, Vip};
 use super::plan::{Planning, slot_key};
-use super::types::{Audience, Claim, GatewayState, GatewayStatus, Offer, Published, Reason, VipState, VipStatus};
+use super::types::{
+    Audience, Claim, GatewayState, GatewayStatus, LedgerState, Offer, Published, Reason, VipState, VipStatus,
+};
 use super::{listener_name, listener_prefix};
 
 /// Gateways that a selector matches.
@@ -169,7 +171,7 @@ impl<'a> Planning<'a> {
     /// Notes in the ledger that all ports were proved, so that a port that comes later does not
     /// unpublish these.
     fn establish(&mut self, subject: &Subject<'_>, measured: &[Measured<'a>]) {
-        if subject.row.ports.iter().all(|port| port.established) {
+        if self.inputs.ledger_state == LedgerState::Frozen || subject.row.ports.iter().all(|port| port.established) {
             return;
         }
         let all = |m: &&Measured<'a>| m.ports.iter().all(|e| suffices(subject.rule.evidence, m.node, *e));

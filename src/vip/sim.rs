@@ -347,18 +347,23 @@ impl Sim {
         self.feedback.tick(self.now);
         let pools = self.pools();
         let claims: Vec<Claim> = self.claims.values().cloned().collect();
-        let plan = plan(&Inputs {
+        let pools: Vec<&Pool> = pools.iter().collect();
+        let mut inputs = Inputs {
             now: self.now,
             claims: &claims,
             claims_known: ClaimsKnown::All,
             ledger: &self.ledger,
+            ledger_state: LedgerState::Open,
             feedback: &self.feedback,
-            pools: &pools.iter().collect::<Vec<_>>(),
+            pools: &pools,
             settings: Settings { drain_ms: 10_000, grace_ms: GRACE_MS, forget_ms: 3_600_000 },
             choose: &choose_first,
-        });
+        };
+        let mut plan = plan(&inputs);
         if !plan.ledger_changes.is_empty() && std::mem::take(&mut self.fail_commit) {
-            return;
+            inputs.ledger_state = LedgerState::Frozen;
+            plan = super::plan(&inputs);
+            assert!(plan.ledger_changes.is_empty());
         }
         self.check_releases(&plan);
         self.ledger.apply(&plan.ledger_changes).expect("a plan's changes fit its ledger");

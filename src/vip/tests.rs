@@ -86,6 +86,7 @@ struct Bench {
     known: ClaimsKnown<'static>,
     pools: Vec<Pool>,
     ledger: Ledger,
+    state: LedgerState,
     feedback: Feedback,
     choose: fn(&VipInput) -> VipDecision,
 }
@@ -100,6 +101,7 @@ impl Bench {
             known: ClaimsKnown::All,
             pools: vec![edge_pool()],
             ledger: Ledger::default(),
+            state: LedgerState::Open,
             feedback: Feedback::new(-1_000_000),
             choose: choose_first,
         }
@@ -111,6 +113,7 @@ impl Bench {
             claims: &self.claims,
             claims_known: self.known,
             ledger: &self.ledger,
+            ledger_state: self.state,
             feedback: &self.feedback,
             pools: &self.pools.iter().collect::<Vec<_>>(),
             settings: Settings { drain_ms: 10_000, grace_ms: 60_000, forget_ms: 3_600_000 },
@@ -820,4 +823,27 @@ fn a_thousand_claims_are_planned_in_milliseconds() {
     println!("1,000 claims on 3 gateways: {spent:?}");
     // Generous: tests run without optimisation and beside others. The aim is 5 ms in a release.
     assert!(spent.as_millis() < 1_000, "{spent:?}");
+}
+
+#[test]
+fn while_the_ledger_is_frozen_no_row_changes_and_what_is_durable_is_served() {
+    let mut bench = Bench::new(vec![claim("gone", "edge"), claim("kept", "edge")]);
+    bench.connect("gw", Labels::new());
+    bench.turn();
+    bench.ack("gw", A, 80, "1");
+    bench.ack("gw", "240.0.0.2", 80, "1");
+    assert_eq!(bench.turn().published.len(), 2);
+
+    bench.state = LedgerState::Frozen;
+    bench.claims = vec![claim("kept", "edge"), claim("new", "edge")];
+    bench.claims[0].ports.push(port(81));
+    let plan = bench.plan();
+    assert!(plan.ledger_changes.is_empty() && plan.assign_requests.is_empty() && plan.releases.is_empty());
+    assert_eq!(plan.offers.keys().map(|name| &**name).collect::<Vec<_>>(), ["vip/240.0.0.1:80", "vip/240.0.0.2:80"]);
+    let published: Vec<&str> = plan.published.iter().map(|vip| &*vip.slot.access.name).collect();
+    assert_eq!(published, ["kept"], "nobody asks for the other any more, and to answer for less needs no ledger");
+
+    bench.state = LedgerState::Open;
+    let changes = bench.turn().ledger_changes;
+    assert_eq!(changes.len(), 3, "a withdrawal, a port more and an allocation: {changes:?}");
 }

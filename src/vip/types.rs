@@ -91,6 +91,17 @@ impl Default for Settings {
     }
 }
 
+/// Whether what a plan would change of the ledger can be made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LedgerState {
+    /// It can.
+    #[default]
+    Open,
+    /// It cannot at present: the plan changes no row, so nothing is allocated, released or taken a step further; what
+    /// is durable is offered, and published while it is proved and claimed.
+    Frozen,
+}
+
 /// All that a plan depends on.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
@@ -102,6 +113,8 @@ pub struct Inputs<'a> {
     pub claims_known: ClaimsKnown<'a>,
     /// What is durable.
     pub ledger: &'a Ledger,
+    /// Whether it can be changed.
+    pub ledger_state: LedgerState,
     /// What the data plane told.
     pub feedback: &'a Feedback,
     /// The pools.

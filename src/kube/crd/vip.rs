@@ -37,13 +37,16 @@ pub(super) fn draft() -> Draft {
         )
         .subdomain("spec.pool", "write the name of a VipPool")
         .set("spec.phase", json!({ "enum": ["Held", "Unpublishing", "Draining", "Removing"] }))
+        // Written as a whole, so that managedFields has one entry for it.
+        .set("spec.listening", json!({ "x-kubernetes-map-type": "atomic" }))
         .set("spec.pod", at_most(317))
         .set("spec.node", at_most(1024));
     for place in ["spec.access", "spec.service"] {
         draft = draft.set(place, at_most(317)).rule(place, QUALIFIED, "must be written as `namespace/name`");
     }
     for place in ["spec.address", "spec.pool", "spec.access", "spec.service"] {
-        let message = "cannot be changed: an address in use never moves; delete the object to give the address back";
+        let message =
+            "cannot be changed: an address in use never moves; delete the ClusterAccess to give the address back";
         draft = draft.rule(place, "self == oldSelf", message);
     }
     draft

@@ -7,6 +7,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::StatusCondition;
+
 /// `spec` of an `EndpointSnapshot`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -47,7 +49,7 @@ pub enum SnapshotOwner {
 }
 
 /// A pod, or whatever else serves: one backend of the access.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SnapshotPod {
     /// Its name. In a user's object without addresses: the pod of the cluster to weigh or to drain.
@@ -96,4 +98,7 @@ pub struct EndpointSnapshotStatus {
     /// When the addresses became what they are (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_at: Option<String>,
+    /// Of a user's object: `Effective`, whether all that it says finds what it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<StatusCondition>,
 }

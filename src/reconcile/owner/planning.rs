@@ -1,8 +1,7 @@
 //! The part of a turn in which VIPs are planned and the plan is made durable.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::Owner;
 use crate::model::Timestamp;
@@ -11,57 +10,66 @@ use crate::model::id::NamespacedName;
 use crate::model::object::Pool;
 use crate::model::world::{ClusterState, Sync};
 use crate::policy;
-use crate::reconcile::ledger::to_stored;
-use crate::vip::{self, Audience, ClaimsKnown, Inputs, LedgerChange, Plan, VipState};
+use crate::reconcile::keeper::Durable;
+use crate::vip::{self, Audience, ClaimsKnown, Inputs, LedgerState, Plan};
 
-/// The pause after the ledger could not be written.
-const LEDGER_RETRY_MS: i64 = 1_000;
 /// The pause after an agent had no room for what it is to be told.
 const ORDERS_RETRY_MS: i64 = 100;
 /// How long nodes that are gone are remembered at least, for people.
 const REMEMBER_NODES_MS: i64 = 24 * 3_600_000;
 
 impl Owner {
-    /// Plans, makes it durable, and lets it be what holds. Says whether it does.
-    pub(super) async fn make_plan(&mut self, now: Timestamp) -> bool {
+    /// Plans, makes it durable, and lets it be what holds. What cannot be made durable at present is left out of it.
+    pub(super) async fn make_plan(&mut self, now: Timestamp) -> Durable {
         let vip::Settings { grace_ms, forget_ms, .. } = self.settings.vip;
         self.feedback.prune(REMEMBER_NODES_MS.max(grace_ms).max(forget_ms).saturating_add(60_000), now);
-        let pools: Vec<&Pool> = self.world.pools().map(AsRef::as_ref).collect();
+        let mut plan = self.plan_with(LedgerState::Open, now);
+        self.deadline = None;
+        let durable = self.commit(&plan.ledger_changes, now).await;
+        if durable != Durable::Yes {
+            plan = self.plan_with(LedgerState::Frozen, now);
+        }
+        let deadlines = [self.deadline, plan.next_deadline, self.feedback.next_deadline()];
+        self.deadline = deadlines.into_iter().flatten().min();
+        // A plan that is frozen asks agents for nothing; what they were asked for holds.
+        if durable == Durable::Yes {
+            let (told, is_all) = self.agents.tell(&plan);
+            for report in told {
+                self.feedback.fold(report, now);
+            }
+            if !is_all {
+                let again = now.saturating_add(ORDERS_RETRY_MS);
+                self.deadline = Some(self.deadline.map_or(again, |at| at.min(again)));
+            }
+        }
+        self.offers_changed |= plan.offers != self.plan.offers;
+        self.plan = plan;
+        durable
+    }
+
+    fn plan_with(&self, ledger_state: LedgerState, now: Timestamp) -> Plan {
+        // Addresses that others have are none of a pool's.
+        let foreign = &self.objects.foreign;
+        let spared: Vec<Pool> = match foreign.is_empty() {
+            true => Vec::new(),
+            false => self.world.pools().map(|pool| spare(pool, foreign.keys())).collect(),
+        };
+        let pools: Vec<&Pool> = match foreign.is_empty() {
+            true => self.world.pools().map(AsRef::as_ref).collect(),
+            false => spared.iter().collect(),
+        };
         let accesses = self.world.accesses().map(|access| access.id.clone()).collect();
-        let plan = vip::plan(&Inputs {
+        vip::plan(&Inputs {
             now,
             claims: &self.claims,
             claims_known: self.claims_known(&accesses),
             ledger: &self.ledger,
+            ledger_state,
             feedback: &self.feedback,
             pools: &pools,
             settings: self.settings.vip,
             choose: &policy::vip_default,
-        });
-        if let Err(error) = self.commit(&plan).await {
-            tracing::error!(error, "the VIP ledger cannot be written; nothing new is allocated, offered or released");
-            self.ledger_problem = Some(error);
-            self.deadline = Some(now.saturating_add(LEDGER_RETRY_MS));
-            self.keep_proved(&plan);
-            return false;
-        }
-        self.ledger_problem = None;
-        self.deadline = [plan.next_deadline, self.feedback.next_deadline()].into_iter().flatten().min();
-        if plan.ledger_changes.iter().any(|change| !matches!(change, LedgerChange::Insert(_))) {
-            let ledger = &self.ledger;
-            self.feedback.retain_listeners(|name| ledger.has_listener(name));
-        }
-        let (told, is_all) = self.agents.tell(&plan);
-        for report in told {
-            self.feedback.fold(report, now);
-        }
-        if !is_all {
-            let again = now.saturating_add(ORDERS_RETRY_MS);
-            self.deadline = Some(self.deadline.map_or(again, |at| at.min(again)));
-        }
-        self.offers_changed |= plan.offers != self.plan.offers;
-        self.plan = plan;
-        true
+        })
     }
 
     /// After the plan's offers were given to the streams: whatever a node has beyond them is being taken from it, so it
@@ -103,31 +111,11 @@ impl Owner {
             .clusters()
             .all(|cluster| matches!(cluster.sync, Sync::Synced) || self.read_once.contains(&cluster.name))
     }
+}
 
-    /// Of a plan that could not be made durable only this is taken: which names are not proved any more. To answer
-    /// fewer of them needs no ledger, and a gateway that went must not be answered for until a disk is mended.
-    fn keep_proved(&mut self, plan: &Plan) {
-        let proved: HashSet<IpAddr> = plan.published.iter().map(|vip| vip.address).collect();
-        self.plan.published.retain(|vip| proved.contains(&vip.address));
-        let changed: HashSet<IpAddr> = plan.ledger_changes.iter().map(LedgerChange::address).collect();
-        let statuses = plan.statuses.iter().filter(|status| !changed.contains(&status.address));
-        let mut fresh: HashMap<_, _> = statuses.map(|status| (status.address, status)).collect();
-        for status in &mut self.plan.statuses {
-            if let Some(fresh) = fresh.remove(&status.address) {
-                *status = fresh.clone();
-            } else if status.state == VipState::Published && !proved.contains(&status.address) {
-                (status.state, status.hostnames) = (VipState::Offered, Arc::from([]));
-                status.message = "it is not proved any more; the VIP ledger cannot be written".to_owned();
-            }
-        }
-    }
-
-    async fn commit(&mut self, plan: &Plan) -> Result<(), String> {
-        if plan.ledger_changes.is_empty() {
-            return Ok(());
-        }
-        let stored = to_stored(&plan.ledger_changes).map_err(|error| error.to_string())?;
-        self.outputs.store.commit_ledger(&stored).await.map_err(|error| error.to_string())?;
-        self.ledger.apply(&plan.ledger_changes).map_err(|error| error.to_string())
-    }
+/// The pool without the addresses.
+fn spare<'a>(pool: &Pool, addresses: impl Iterator<Item = &'a IpAddr>) -> Pool {
+    let mut pool = pool.clone();
+    pool.reserved.extend(addresses);
+    pool
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::object::Change;
 use crate::reconcile::view::{AccessRow, Answer, Query, StatusView, VipRow};
-use crate::reconcile::{Event, Inventory, Outputs, Owner, Settings, from_row};
+use crate::reconcile::{Event, Inventory, Keeper, Outputs, Owner, Settings, from_row};
 use crate::snapshot::{ResourceType, XdsSnapshot};
 use crate::store::Store;
 use crate::vip::Ledger;
@@ -36,7 +36,7 @@ impl Rig {
         let ledger = Ledger::from_rows(rows.iter().map(|row| from_row(row).unwrap())).unwrap();
         let (dns, table) = watch::channel(Arc::new(dns::Table::pending()));
         let outputs = Outputs {
-            store: store.clone(),
+            keeper: Keeper::Store(store.clone()),
             inventory: Inventory::default(),
             dns,
             nameservers: Vec::new(),

@@ -3,6 +3,8 @@
 mod apiserver;
 mod clusters;
 mod crds;
+mod deploy;
+mod join;
 mod mutations;
 mod outage;
 mod rotation;

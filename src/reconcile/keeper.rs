@@ -1,0 +1,294 @@
+//! Where the VIP ledger is kept, and how a plan's changes of it are made durable.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::from_row;
+use super::ledger::{to_row, to_stored};
+use super::owner::Owner;
+use crate::kube::virtual_ips::{News, Seen, VirtualIps, Write};
+use crate::model::Timestamp;
+use crate::model::world::Sync;
+use crate::store::Store;
+use crate::vip::{LedgerChange, Vip};
+
+/// How long a turn waits for an API server. What takes longer goes on behind its back: an API server that is silent must
+/// not keep the changes of other clusters from being served.
+const INLINE: Duration = Duration::from_millis(250);
+/// The pause after the ledger could not be written.
+const RETRY_MS: i64 = 1_000;
+
+/// Where the ledger is kept.
+#[derive(Clone)]
+pub enum Keeper {
+    /// In the data directory.
+    Store(Store),
+    /// As `VirtualIp` objects on the primary's API server. The data directory has a copy, for a restart while that does
+    /// not answer.
+    Objects(VirtualIps, Store),
+}
+
+/// What became of a plan's changes.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Those that are durable, in their order.
+    done: Vec<LedgerChange>,
+    /// Addresses that others have.
+    taken: Vec<Seen>,
+    /// Why the rest is not.
+    problem: Option<String>,
+}
+
+/// Whether a plan's changes are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// All of them.
+    Yes,
+    /// That is not known yet.
+    Pending,
+    /// Not all of them.
+    No,
+}
+
+/// What is known of the ledger where objects are it.
+#[derive(Default)]
+pub(super) struct Objects {
+    /// All objects were listed since the start.
+    pub is_listed: bool,
+    /// An earlier run left a copy of them.
+    pub has_copy: bool,
+    /// Addresses that the API server has given to others or to nobody that can be found, and why they are not ours.
+    pub foreign: BTreeMap<IpAddr, String>,
+    /// Rows whose objects are gone or were changed by others.
+    restore: Vec<Vip>,
+    /// What is being written.
+    committing: Option<JoinHandle<Outcome>>,
+}
+
+impl Objects {
+    /// Nothing is known yet, besides whether an earlier run left a copy.
+    pub fn new(has_copy: bool) -> Self {
+        Self { has_copy, ..Self::default() }
+    }
+}
+
+impl Keeper {
+    /// Makes changes durable, and restores rows that others changed.
+    async fn commit(self, changes: Vec<LedgerChange>, restore: Vec<Vip>) -> Outcome {
+        match self {
+            Keeper::Store(store) => commit_to_store(&store, changes).await,
+            Keeper::Objects(objects, copy) => {
+                let outcome = commit_to_objects(&objects, changes, restore).await;
+                // The objects are the ledger; of the copy it is enough that the next listing mends it.
+                if let Some(problem) = commit_to_store(&copy, outcome.done.clone()).await.problem {
+                    tracing::warn!(problem, "the copy of the VIP ledger cannot be written");
+                }
+                outcome
+            }
+        }
+    }
+}
+
+async fn commit_to_store(store: &Store, changes: Vec<LedgerChange>) -> Outcome {
+    let stored = match to_stored(&changes) {
+        Ok(stored) => stored,
+        Err(error) => return Outcome { problem: Some(error.to_string()), ..Outcome::default() },
+    };
+    match store.commit_ledger(&stored).await {
+        Ok(()) => Outcome { done: changes, ..Outcome::default() },
+        Err(error) => Outcome { problem: Some(error.to_string()), ..Outcome::default() },
+    }
+}
+
+async fn commit_to_objects(objects: &VirtualIps, changes: Vec<LedgerChange>, restore: Vec<Vip>) -> Outcome {
+    let writes = changes.iter().map(|change| {
+        Ok(match change {
+            LedgerChange::Insert(vip) => Write::Create(to_row(vip)?),
+            LedgerChange::Update(vip) => Write::Put(to_row(vip)?),
+            LedgerChange::Delete(address) => Write::Delete(*address),
+        })
+    });
+    let restored = restore.iter().map(|vip| Ok(Write::Put(to_row(vip)?)));
+    let writes = match writes.chain(restored).collect::<Result<Vec<Write>, serde_json::Error>>() {
+        Ok(writes) => writes,
+        Err(error) => return Outcome { problem: Some(error.to_string()), ..Outcome::default() },
+    };
+    let mut outcome = objects.commit(writes).await;
+    outcome.done.sort_unstable();
+    let done = outcome.done.iter().filter_map(|place| changes.get(*place).cloned()).collect();
+    Outcome { done, taken: outcome.taken, problem: outcome.problem }
+}
+
+/// What becomes of what is being written; nothing for ever where nothing is.
+pub(super) async fn finished(objects: &mut Objects) -> Outcome {
+    let Some(task) = &mut objects.committing else { return std::future::pending().await };
+    let outcome = task.await;
+    objects.committing = None;
+    outcome.unwrap_or_else(|error| Outcome { problem: Some(error.to_string()), ..Outcome::default() })
+}
+
+impl Owner {
+    /// Whether it is known who has which address, so that serving may begin: of objects that cannot be listed, as an
+    /// earlier run knew them.
+    pub(super) fn knows_ledger(&self) -> bool {
+        match self.outputs.keeper {
+            Keeper::Store(_) => true,
+            Keeper::Objects(..) => self.objects.is_listed || (self.objects.has_copy && self.is_primary_unknown()),
+        }
+    }
+
+    /// Whether serving may begin with a first plan. A store that never could be written may be another one than before:
+    /// "nothing" would be served, and Envoys that still serve from before would lose all. Objects that were listed, or a
+    /// copy of them while they cannot be, say who has what even while they cannot be written.
+    pub(super) fn may_begin(&self, durable: Durable) -> bool {
+        match durable {
+            Durable::Yes => true,
+            Durable::Pending => false,
+            Durable::No => matches!(self.outputs.keeper, Keeper::Objects(..)),
+        }
+    }
+
+    fn is_primary_unknown(&self) -> bool {
+        let primary = self.world.primary().and_then(|primary| self.world.cluster(primary));
+        primary.is_none_or(|primary| matches!(primary.sync, Sync::Unknown { .. }))
+    }
+
+    /// Makes a plan's changes durable.
+    pub(super) async fn commit(&mut self, changes: &[LedgerChange], now: Timestamp) -> Durable {
+        if self.objects.committing.is_some() {
+            return if changes.is_empty() { Durable::Yes } else { Durable::Pending };
+        }
+        if changes.is_empty() && self.objects.restore.is_empty() {
+            self.ledger_problem = None;
+            return Durable::Yes;
+        }
+        let keeper = self.outputs.keeper.clone();
+        if matches!(keeper, Keeper::Store(_)) {
+            let outcome = keeper.commit(changes.to_vec(), Vec::new()).await;
+            return self.committed(outcome, changes.len(), now);
+        }
+        if !self.objects.is_listed {
+            self.ledger_problem = Some("the VirtualIp objects have not been read since the start".to_owned());
+            return if changes.is_empty() { Durable::Yes } else { Durable::No };
+        }
+        let mut task = tokio::spawn(keeper.commit(changes.to_vec(), std::mem::take(&mut self.objects.restore)));
+        match tokio::time::timeout(INLINE, &mut task).await {
+            Ok(Ok(outcome)) => self.committed(outcome, changes.len(), now),
+            Ok(Err(error)) => {
+                let outcome = Outcome { problem: Some(error.to_string()), ..Outcome::default() };
+                self.committed(outcome, changes.len(), now)
+            }
+            Err(_) => {
+                self.objects.committing = Some(task);
+                if changes.is_empty() { Durable::Yes } else { Durable::Pending }
+            }
+        }
+    }
+
+    /// Takes in what became of changes that were `wanted` in number.
+    pub(super) fn committed(&mut self, outcome: Outcome, wanted: usize, now: Timestamp) -> Durable {
+        let Outcome { done, taken, problem } = outcome;
+        let mut durable = if done.len() == wanted { Durable::Yes } else { Durable::No };
+        for change in &done {
+            if let Err(error) = self.ledger.apply(std::slice::from_ref(change)) {
+                tracing::error!(%error, "what was made durable contradicts the ledger");
+                durable = Durable::No;
+            }
+        }
+        if done.iter().any(|change| !matches!(change, LedgerChange::Insert(_))) {
+            let ledger = &self.ledger;
+            self.feedback.retain_listeners(|name| ledger.has_listener(name));
+        }
+        for seen in taken {
+            self.meet(seen);
+        }
+        if let Some(problem) = &problem {
+            tracing::error!(problem, "the VIP ledger cannot be written; nothing new is allocated, offered or released");
+        }
+        self.ledger_problem = problem;
+        if durable != Durable::Yes {
+            let retry = if self.ledger_problem.is_some() { RETRY_MS } else { 0 };
+            self.deadline = Some(now.saturating_add(retry));
+        }
+        durable
+    }
+
+    /// Takes in what is new of the objects.
+    pub(super) async fn virtual_ips(&mut self, news: News) {
+        let Keeper::Objects(objects, copy) = self.outputs.keeper.clone() else { return };
+        let rows = self.ledger.len();
+        match news {
+            News::Listed(all) => {
+                self.objects.foreign.clear();
+                let there: std::collections::HashSet<IpAddr> = all.iter().map(|seen| seen.address).collect();
+                let lost = self.ledger.rows().filter(|row| !there.contains(&row.address)).cloned();
+                self.objects.restore.extend(lost.collect::<Vec<_>>());
+                all.into_iter().for_each(|seen| self.meet(seen));
+                self.objects.is_listed = true;
+                self.copy(&copy).await;
+            }
+            News::Changed(seen) => {
+                self.objects.foreign.remove(&seen.address);
+                self.meet(seen);
+            }
+            News::Gone { address, uid } => {
+                self.objects.foreign.remove(&address);
+                if let Some(row) = self.ledger.get(address).filter(|_| objects.is_current(address, &uid)) {
+                    tracing::warn!(%address, "the VirtualIp was deleted while it is held; it is made again");
+                    self.objects.restore.push(row.clone());
+                }
+            }
+        }
+        if rows != self.ledger.len() {
+            self.copy(&copy).await;
+        }
+    }
+
+    /// Compares an object with what is held, and makes the two one.
+    fn meet(&mut self, seen: Seen) {
+        let Keeper::Objects(objects, _) = &self.outputs.keeper else { return };
+        let Seen { address, uid, generation, row } = seen;
+        let read = row.as_ref().map_err(Clone::clone).and_then(|row| from_row(row).map_err(|error| error.to_string()));
+        if let Some(held) = self.ledger.get(address) {
+            let slot = held.slot.to_string();
+            if row.as_ref().is_ok_and(|row| row.slot == slot) {
+                if objects.is_outdated(address, &uid, generation) {
+                    return;
+                }
+                objects.remember(address, &uid, generation);
+                if read.as_ref() != Ok(held) {
+                    tracing::warn!(%address, "the VirtualIp was changed by somebody else; it is restored");
+                    self.objects.restore.push(held.clone());
+                }
+                return;
+            }
+            tracing::error!(%address, slot, "the API server has given the address to somebody else; it is let go");
+            // It is there, as was just seen.
+            let _ = self.ledger.apply(&[LedgerChange::Delete(address)]);
+        }
+        let why = match read {
+            Ok(vip) => match self.ledger.by_slot(&vip.slot) {
+                None => {
+                    objects.remember(address, &uid, generation);
+                    // Neither its address nor its slot is held.
+                    let _ = self.ledger.apply(&[LedgerChange::Insert(vip)]);
+                    return;
+                }
+                Some(held) => format!("it says {}, which holds {} already", vip.slot, held.address),
+            },
+            Err(why) => why,
+        };
+        self.objects.foreign.insert(address, why);
+    }
+
+    /// Copies the ledger into the data directory.
+    async fn copy(&self, copy: &Store) {
+        let rows: Vec<_> = self.ledger.rows().filter_map(|vip| to_row(vip).ok()).collect();
+        if let Err(error) = copy.replace_ledger(&rows).await {
+            tracing::warn!(%error, "the VIP ledger cannot be copied into the data directory");
+        }
+    }
+}
