@@ -2,7 +2,9 @@
 
 mod apiserver;
 mod clusters;
+mod credentials;
 mod crds;
+mod deploy;
 mod mutations;
 mod outage;
 mod rotation;
