@@ -50,11 +50,6 @@ impl Draft {
         self.validation(place, json!({ "rule": rule, "message": message }))
     }
 
-    /// A rule in CEL, with an expression in CEL that gives what is said where it does not hold.
-    pub fn rule_saying(self, place: &str, rule: &str, message: &str, expression: &str) -> Self {
-        self.validation(place, json!({ "rule": rule, "message": message, "messageExpression": expression }))
-    }
-
     fn validation(mut self, place: &str, validation: Value) -> Self {
         self.change(place, |schema| {
             let rules = schema.entry("x-kubernetes-validations").or_insert_with(|| json!([]));

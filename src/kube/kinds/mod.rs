@@ -296,6 +296,7 @@ pub struct PolicyRef {
     /// The built-in one where not said.
     pub name: Option<String>,
     /// Its configuration.
+    #[serde(default)]
     #[schemars(schema_with = "crate::kube::crd::any_object")]
     pub config: Option<serde_json::Value>,
 }

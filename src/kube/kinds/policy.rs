@@ -26,6 +26,7 @@ pub struct PolicySpec {
     /// The component.
     pub component: ComponentSpec,
     /// Its configuration; whatever the policy defines.
+    #[serde(default)]
     #[schemars(schema_with = "crate::kube::crd::any_object")]
     pub config: Option<serde_json::Value>,
     /// What holds when it fails; `KeepLast` where not said.

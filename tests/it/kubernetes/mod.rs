@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod clusters;
+mod credentials;
 mod crds;
 mod deploy;
 mod join;
