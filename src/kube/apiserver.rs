@@ -203,10 +203,11 @@ impl ApiServer {
         let patch = Patch::Apply(&manifest.object);
         let after =
             self.ask(&manifest.title(), &manifest.resource, api.patch(manifest.name(), &params, &patch)).await?;
-        Ok(match before {
+        let is_same = before.map(|before| said(before) == said(after));
+        Ok(match is_same {
             None => Outcome::Created,
-            Some(before) if before.resource_version() == after.resource_version() => Outcome::Unchanged,
-            Some(_) => Outcome::Configured,
+            Some(true) => Outcome::Unchanged,
+            Some(false) => Outcome::Configured,
         })
     }
 
@@ -412,6 +413,15 @@ impl ApiServer {
         };
         ApiError { reason, message, remedy }
     }
+}
+
+/// What people said of an object; its status is written by others meanwhile.
+fn said(mut object: DynamicObject) -> DynamicObject {
+    (object.metadata.resource_version, object.metadata.managed_fields) = (None, None);
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.remove("status");
+    }
+    object
 }
 
 fn parse<K>(object: DynamicObject) -> Result<K, ApiError>

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::{check_label, say};
 use crate::cli::args;
-use crate::kube::apiserver::{ApiServer, MANAGER};
+use crate::kube::apiserver::{ApiServer, MANAGER, Reason};
 use crate::kube::join::{MADE_BY, Place, Removal, Store, info_title, of_leaving};
 use crate::kube::kinds::{ClusterInfoResource, KeyRef};
 use crate::kube::rbac;
@@ -20,7 +20,11 @@ pub(super) async fn run(args: &args::Leave, out: &mut dyn Write) -> anyhow::Resu
         true => Some(ApiServer::open(&args.sub.choice(args.primary.request_timeout)).await?),
         false => None,
     };
-    let info = primary.get::<ClusterInfoResource>(None, &args.name).await?;
+    let info = match primary.get::<ClusterInfoResource>(None, &args.name).await {
+        // The definitions are gone, and all ClusterInfos with them; the rest may still be there.
+        Err(error) if error.reason == Reason::KindUnknown => None,
+        answer => answer?,
+    };
     let title = info_title(&args.name);
     if info.as_ref().is_some_and(|info| info.spec.role == Some(ClusterRole::Primary)) && !args.force {
         bail!("{title} is the primary, which every access is of; --force lets go of it all the same");

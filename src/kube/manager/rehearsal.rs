@@ -20,14 +20,7 @@ pub(super) struct Rehearsal {
 
 impl Rehearsal {
     pub fn new(way: Way, session: Session) -> Self {
-        Self {
-            way,
-            session,
-            objects: HashMap::new(),
-            invalid: BTreeMap::new(),
-            done: HashSet::new(),
-            trouble: None,
-        }
+        Self { way, session, objects: HashMap::new(), invalid: BTreeMap::new(), done: HashSet::new(), trouble: None }
     }
 
     pub fn take(&mut self, told: Told) {

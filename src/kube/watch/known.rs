@@ -28,7 +28,8 @@ where
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = Value::deserialize(deserializer)?;
-        let metadata = ObjectMeta::deserialize(value.get("metadata").unwrap_or(&json!({}))).map_err(D::Error::custom)?;
+        let metadata =
+            ObjectMeta::deserialize(value.get("metadata").unwrap_or(&json!({}))).map_err(D::Error::custom)?;
         if let Some(fields) = value.as_object_mut() {
             fields.remove("status");
             let spec = fields.entry("spec").or_insert(Value::Null);

@@ -26,7 +26,8 @@ fn printed(arguments: &[&str]) -> String {
 
 #[test]
 fn the_roles_in_deploy_are_current() {
-    for (path, which) in [("primary/rbac", "primary"), ("primary/users", "users"), ("sub-cluster/rbac", "sub-cluster")] {
+    for (path, which) in [("primary/rbac", "primary"), ("primary/users", "users"), ("sub-cluster/rbac", "sub-cluster")]
+    {
         check_file(&format!("deploy/kustomize/{path}.yaml"), &printed(&["rbac", which]));
     }
 }

@@ -49,8 +49,8 @@ fn as_control_plane(setup: &Setup) -> PathBuf {
 
 /// The kubeconfig that a cluster joined with.
 fn joined_kubeconfig(setup: &Setup, kind: &str, name: &str) -> Option<String> {
-    let jsonpath = format!("--output=jsonpath={{.{}.kubeconfig}}", if kind == "secret" { "data" } else { "data" });
-    let output = setup.primary().kubectl_with(&["-n", "causeway-system", "get", kind, name, &jsonpath], "");
+    let get = ["-n", "causeway-system", "get", kind, name, "--output=jsonpath={.data.kubeconfig}"];
+    let output = setup.primary().kubectl_with(&get, "");
     let text = output.status.success().then(|| String::from_utf8(output.stdout).expect("text"))?;
     Some(text).filter(|text| !text.is_empty())
 }
@@ -79,8 +79,7 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
     plane.restart();
     plane.wait_ready();
     let east = path(setup.server("east"));
-    let join_east = ["join", "east", "--sub-kubeconfig", &east, "--network", "flat", "--wait", "0"];
-    let said = done(primary, &join_east);
+    let said = done(primary, &["join", "east", "--sub-kubeconfig", &east, "--network", "flat"]);
     for line in [
         "serviceaccount/causeway-reader created",
         "clusterrole.rbac.authorization.k8s.io/causeway-reader created",
@@ -88,10 +87,14 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
         "token for serviceaccount/causeway-reader created, ends ",
         "configmap/east created",
         "clusterinfo.causeway.dev/east created",
+        "clusterinfo.causeway.dev/east connected v1.",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    done(primary, &["join", "west", "--sub-kubeconfig", &path(setup.server("west")), "--network", "flat", "--wait", "0"]);
+    done(
+        primary,
+        &["join", "west", "--sub-kubeconfig", &path(setup.server("west")), "--network", "flat", "--wait", "0"],
+    );
     for name in ["primary", "east", "west"] {
         assert_eq!(wait_cluster(&plane, name, "Synced", WITHIN)["endpoints"], 2);
     }
@@ -104,7 +107,8 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
     // Again, and without saying the network again: another credential, the same cluster, nothing lost on the way.
     let stream = Stream::start(to, &host, 50);
     let first = joined_kubeconfig(&setup, "configmap", "east").expect("a kubeconfig");
-    let said = done(primary, &["join", "east", "--sub-kubeconfig", &east, "--wait", "0"]);
+    let said = done(primary, &["join", "east", "--sub-kubeconfig", &east]);
+    assert!(said.contains("clusterinfo.causeway.dev/east connected v1."), "{said}");
     assert!(said.contains("serviceaccount/causeway-reader unchanged"), "{said}");
     assert!(said.contains("configmap/east configured"), "{said}");
     assert!(said.contains("clusterinfo.causeway.dev/east unchanged"), "{said}");
@@ -114,10 +118,13 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
             (plane.log().matches("a new kubeconfig takes over").count() >= times).then_some(())
         });
     };
-    takes_over(1);
+    assert!(plane.log().contains("a new kubeconfig takes over"), "the one before would have answered");
     // And once more, into a Secret, from which it does not move back by itself.
     let said = done(primary, &["join", "east", "--sub-kubeconfig", &east, "--wait", "0", "--secret"]);
-    assert!(said.contains("secret/east created") && said.contains("configmap/east in causeway-system deleted"), "{said}");
+    assert!(
+        said.contains("secret/east created") && said.contains("configmap/east in causeway-system deleted"),
+        "{said}"
+    );
     takes_over(2);
     done(primary, &["join", "east", "--sub-kubeconfig", &east, "--wait", "0"]);
     takes_over(3);
@@ -125,6 +132,39 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
     assert_eq!(setup.get("clusterinfo", "east").unwrap()["spec"]["network"], "flat");
     assert_eq!(wait_cluster(&plane, "east", "Synced", WITHIN)["endpoints"], 2);
     assert_eq!(stream.stop().await.failed, Vec::<String>::new());
+
+    // One that leads nowhere is told, and the one in use stays.
+    let west = path(setup.server("west"));
+    let nowhere = format!("https://{}", free_addr());
+    let output = cluster(primary, &["join", "west", "--sub-kubeconfig", &west, "--server", &nowhere]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    println!("{errors}");
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("west is not connected: Unreachable: ") && errors.contains("stays in use"), "{errors}");
+    assert_eq!(wait_cluster(&plane, "west", "Synced", WITHIN)["endpoints"], 2);
+    done(primary, &["join", "west", "--sub-kubeconfig", &west]);
+
+    // What the role lets it write is there for people to see.
+    let table = done(primary, &["list", "--no-headers"]);
+    for name in ["east", "west"] {
+        assert!(table.lines().any(|line| line.starts_with(name) && line.contains("Synced")), "{name}: {table}");
+    }
+    let snapshots = || {
+        let get = ["snapshot", "get", "-n", "shop", "--no-headers", "--owner", "System", "--kubeconfig"];
+        let output = causeway().args(get).arg(primary.kubeconfig()).output().expect("the binary runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    eventually("the pods and the VIP of each cluster to be shown", WITHIN, || {
+        let table = snapshots();
+        let is_whole =
+            |name: &str| table.lines().any(|line| line.contains(name) && line.contains(&to.ip().to_string()));
+        ["primary", "east", "west"].into_iter().all(is_whole).then_some(())
+    });
+    assert_eq!(primary.kubectl(&["get", "virtualips", "-o", "name"]).lines().count(), 1);
+    primary.kubectl(&["-n", "shop", "delete", "clusteraccess", "checkout"]);
+    eventually("what belongs to the access to go with it", 2 * WITHIN, || {
+        (snapshots().is_empty() && primary.kubectl(&["get", "virtualips", "-o", "name"]).is_empty()).then_some(())
+    });
 
     let said = done(primary, &["leave", "east", "--sub-kubeconfig", &east]);
     for line in [
@@ -166,7 +206,9 @@ fn the_credential_reads_what_is_served_and_nothing_else() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("forbidden"), "{refused:?}");
 
     let reader = "causeway-system:causeway-reader";
-    for what in ["list services -A", "watch pods -A", "watch endpointslices -A", "list nodes", "get namespaces/kube-system"] {
+    for what in
+        ["list services -A", "watch pods -A", "watch endpointslices -A", "list nodes", "get namespaces/kube-system"]
+    {
         assert!(may(east, reader, what), "{what}");
     }
     let kinds = ["secrets", "configmaps", "serviceaccounts", "roles", "namespaces", "deployments.apps", "leases"];
@@ -175,7 +217,9 @@ fn the_credential_reads_what_is_served_and_nothing_else() {
             assert!(!may(east, reader, &format!("{verb} {kind} -A")), "{verb} {kind}");
         }
     }
-    for kind in ["services", "pods", "endpointslices", "nodes", "namespaces", "secrets", "pods/exec", "serviceaccounts/token"] {
+    for kind in
+        ["services", "pods", "endpointslices", "nodes", "namespaces", "secrets", "pods/exec", "serviceaccounts/token"]
+    {
         for verb in ["create", "update", "patch", "delete"] {
             assert!(!may(east, reader, &format!("{verb} {kind} -A")), "{verb} {kind}");
         }
@@ -250,13 +294,21 @@ fn joining_waits_for_what_the_control_plane_says() {
     say(&setup, &ends, ("True", "InUse", ""), ("True", "Connected", ""));
     let output = joining.wait_with_output().unwrap();
     let (out, errors) = texts(&output);
-    assert!(output.status.success() && out.contains("clusterinfo.causeway.dev/east connected v1.35.4"), "{out}{errors}");
+    assert!(
+        output.status.success() && out.contains("clusterinfo.causeway.dev/east connected v1.35.4"),
+        "{out}{errors}"
+    );
 
     // What was said is what is listed.
     let table = done(setup.primary(), &["list"]);
     let rows: BTreeMap<&str, Vec<&str>> = table
         .lines()
-        .filter_map(|line| Some((line.split_whitespace().next()?, line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect())))
+        .filter_map(|line| {
+            Some((
+                line.split_whitespace().next()?,
+                line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect(),
+            ))
+        })
         .collect();
     let heads = ["NAME", "ROLE", "STATE", "SERVICES", "PODS", "VERSION", "KUBECONFIG", "CREDENTIAL-ENDS", "AGE"];
     assert_eq!(rows["NAME"], heads);
@@ -316,7 +368,11 @@ fn what_cannot_join_is_told_why_and_nothing_is_made() {
         (join("east", &own, &other, &["--secret", "--config-map"]), 2, &["cannot be used with"]),
         (vec!["cluster".to_owned(), "join".to_owned(), "east".to_owned()], 2, &["--sub-kubeconfig"]),
         (join("east", &own, &own, &[]), 1, &["lead to the same cluster", "--force"]),
-        (join("east", &other, &own, &[]), 1, &["has no kind clusterinfos.causeway.dev", "causeway crds | kubectl apply"]),
+        (
+            join("east", &other, &own, &[]),
+            1,
+            &["has no kind clusterinfos.causeway.dev", "causeway crds | kubectl apply"],
+        ),
         (join("east", &own, &missing, &[]), 1, &["--sub-kubeconfig", "missing", "No such file"]),
         (join("east", &own, &nonsense, &[]), 1, &["--sub-kubeconfig", "nonsense"]),
         (join("east", &own, &other, &["--sub-context", "moon"]), 1, &["moon"]),
@@ -333,7 +389,10 @@ fn what_cannot_join_is_told_why_and_nothing_is_made() {
             assert!(errors.contains(part), "{arguments:?}: {part}: {errors}");
         }
     }
-    assert_eq!(sub.kubectl(&["get", "namespaces", "--field-selector", &format!("metadata.name={namespace}"), "-o", "name"]), "");
+    assert_eq!(
+        sub.kubectl(&["get", "namespaces", "--field-selector", &format!("metadata.name={namespace}"), "-o", "name"]),
+        ""
+    );
     assert_eq!(primary.kubectl(&["-n", &namespace, "get", "configmaps,secrets", "-o", "name"]), "");
 }
 
@@ -343,7 +402,19 @@ fn a_dry_run_prints_objects_that_an_api_server_takes() {
     install_crds(primary);
     let printed = done(
         primary,
-        &["join", "dry", "--sub-kubeconfig", &path(sub), "--dry-run", "-n", "default", "--zone", "a", "--server", "https://dry:6443"],
+        &[
+            "join",
+            "dry",
+            "--sub-kubeconfig",
+            &path(sub),
+            "--dry-run",
+            "-n",
+            "default",
+            "--zone",
+            "a",
+            "--server",
+            "https://dry:6443",
+        ],
     );
     let (of_sub, of_primary) = printed.split_once("# On the primary:").unwrap();
     assert!(of_primary.contains("server: https://dry:6443") && of_primary.contains("token: <token>"), "{of_primary}");

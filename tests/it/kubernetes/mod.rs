@@ -2,8 +2,8 @@
 
 mod apiserver;
 mod clusters;
-mod credentials;
 mod crds;
+mod credentials;
 mod deploy;
 mod join;
 mod mutations;

@@ -45,10 +45,7 @@ impl Setup {
     }
 
     /// Starts the clusters, each in its own way; an etcd that they may share is there.
-    pub fn with(
-        names: &[&'static str],
-        start: impl Fn(&'static str, &'static Etcd) -> &'static ApiServer,
-    ) -> Self {
+    pub fn with(names: &[&'static str], start: impl Fn(&'static str, &'static Etcd) -> &'static ApiServer) -> Self {
         let setup = Self::bare(names, start);
         install_crds(setup.primary());
         setup.fill();
@@ -56,10 +53,7 @@ impl Setup {
     }
 
     /// As [`Setup::with`], without Causeway's definitions and objects.
-    pub fn bare(
-        names: &[&'static str],
-        start: impl Fn(&'static str, &'static Etcd) -> &'static ApiServer,
-    ) -> Self {
+    pub fn bare(names: &[&'static str], start: impl Fn(&'static str, &'static Etcd) -> &'static ApiServer) -> Self {
         let _room = Room::take(names.len());
         let etcd: &'static Etcd = Box::leak(Box::new(Etcd::start()));
         let servers = names.iter().map(|&name| (name, start(name, etcd))).collect();

@@ -70,12 +70,8 @@ impl Supervised {
         if let Some(away) = away {
             command.args(["ip", "netns", "exec", &away.namespace]);
         }
-        let mut supervisor = command
-            .arg(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{script}: {e}"));
+        let mut supervisor =
+            command.arg(program).args(args).stdin(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{script}: {e}"));
         let signals = supervisor.stdin.take();
         Self { supervisor, signals }
     }
@@ -161,7 +157,8 @@ impl Etcd {
             "--log-level=warn".to_owned(),
         ];
         let log = self.dir.path().join("etcd.log");
-        *self.process.lock().unwrap() = Some(Supervised::spawn(&log, self.away.as_ref(), &binaries().join("etcd"), &args));
+        *self.process.lock().unwrap() =
+            Some(Supervised::spawn(&log, self.away.as_ref(), &binaries().join("etcd"), &args));
         eventually("etcd to answer", START, || std::net::TcpStream::connect(self.client).ok());
     }
 }
