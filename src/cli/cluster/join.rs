@@ -189,7 +189,7 @@ async fn wait(
         match &said {
             Word::Connected => {
                 let version = info.status.and_then(|status| status.server_version).unwrap_or_default();
-                return say(out, &format!("{title} connected {version}").trim_end().to_owned());
+                return say(out, format!("{title} connected {version}").trim_end());
             }
             Word::Failing(why) => match &failing {
                 Some((since, known)) if known.reason == why.reason => {
