@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::kinds::{
@@ -61,6 +62,31 @@ pub struct ClusterConnection {
     pub conditions: Vec<StatusCondition>,
 }
 
+/// A record of an ExternalDNS `DNSEndpoint`, in that kind's own form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DnsRecord {
+    /// The name.
+    pub dns_name: String,
+    /// `A` or `AAAA`.
+    pub record_type: String,
+    /// Addresses.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// In seconds.
+    #[serde(rename = "recordTTL", default)]
+    pub record_ttl: u32,
+}
+
+/// A Service whose status says the published addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAddresses {
+    /// The access that asks for it.
+    pub access: NamespacedName,
+    /// Published addresses, sorted.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// All that waits. `None` where the object is gone and nothing needs to be said any more.
 #[derive(Debug, Default)]
 pub struct Waiting {
@@ -76,6 +102,10 @@ pub struct Waiting {
     pub vips: BTreeMap<IpAddr, Option<VirtualIpStatus>>,
     /// By users' EndpointSnapshots.
     pub user_snapshots: BTreeMap<NamespacedName, Option<EndpointSnapshotStatus>>,
+    /// By the primary's Services.
+    pub services: BTreeMap<NamespacedName, Option<ServiceAddresses>>,
+    /// By access that asks for a DNSEndpoint.
+    pub dns_endpoints: BTreeMap<NamespacedName, Option<Vec<DnsRecord>>>,
     /// By access, service and cluster; `None` where the objects shall go.
     pub snapshots: BTreeMap<SnapshotKey, Option<Arc<SnapshotContent>>>,
     /// Everything that there is was told once: from then on, what is on the API server and was never told shall go.

@@ -58,7 +58,7 @@ const ON_PRIMARY: &[Right] = &[
     Right {
         group: "externaldns.k8s.io",
         resources: &["dnsendpoints"],
-        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        verbs: &["list", "watch", "create", "patch", "delete"],
     },
 ];
 

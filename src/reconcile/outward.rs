@@ -10,10 +10,10 @@ use crate::kube::kinds::{
     AccessVipStatus, ClusterAccessStatus, ClusterCounts, SnapshotPod, StatusCondition, VipPoolStatus, VirtualIpGateway,
     VirtualIpStatus,
 };
-use crate::kube::outbox::{ClusterSeen, SnapshotContent, SnapshotKey};
+use crate::kube::outbox::{ClusterSeen, DnsRecord, ServiceAddresses, SnapshotContent, SnapshotKey};
 use crate::model::decision::{Endpoint, Readiness};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
-use crate::model::object::{AddressRange, Pool};
+use crate::model::object::{Access, AddressRange, Pool, VipPer};
 use crate::model::world::{ClusterState, Sync, Touched};
 use crate::vip::VipStatus;
 
@@ -31,6 +31,8 @@ pub(super) struct Told {
     vips: BTreeMap<IpAddr, VirtualIpStatus>,
     pools: BTreeMap<PoolName, VipPoolStatus>,
     bindings: BTreeMap<Pair, Binding>,
+    services: BTreeMap<NamespacedName, ServiceAddresses>,
+    dns_endpoints: BTreeMap<NamespacedName, Vec<DnsRecord>>,
     snapshots: BTreeMap<Pair, BTreeMap<ClusterName, Arc<SnapshotContent>>>,
     complete: bool,
 }
@@ -43,6 +45,7 @@ impl Owner {
         let clusters = self.changed_clusters(&mut told);
         let mut pairs = self.touched_pairs(touched);
         let (mut accesses, mut vips, mut pools) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut services, mut dns_endpoints) = (Vec::new(), Vec::new());
         if planned || !touched.accesses.is_empty() {
             accesses = self.changed_accesses(&mut told);
         }
@@ -50,6 +53,10 @@ impl Owner {
             vips = self.changed_vips(&mut told);
             pools = self.changed_pools(&mut told);
             pairs.extend(self.changed_bindings(&mut told));
+        }
+        if planned || !touched.accesses.is_empty() {
+            services = changes(&mut told.services, self.service_addresses(&told.bindings));
+            dns_endpoints = changes(&mut told.dns_endpoints, self.dns_records());
         }
         // What is gone has pairs as well, of which nothing is left.
         let there = &self.accesses;
@@ -67,12 +74,15 @@ impl Owner {
         self.told = told;
         if complete
             || [clusters.len(), accesses.len(), vips.len(), pools.len(), snapshots.len()].iter().any(|count| *count > 0)
+            || [services.len(), dns_endpoints.len()].iter().any(|count| *count > 0)
         {
             outbox.put(|waiting| {
                 waiting.seen.extend(clusters);
                 waiting.accesses.extend(accesses);
                 waiting.vips.extend(vips);
                 waiting.pools.extend(pools);
+                waiting.services.extend(services);
+                waiting.dns_endpoints.extend(dns_endpoints);
                 waiting.snapshots.extend(snapshots);
                 waiting.complete |= complete;
             });
@@ -147,6 +157,55 @@ impl Owner {
             names.extend(vip.hostnames.iter().cloned());
         }
         changes(&mut told.bindings, wanted).into_iter().map(|(pair, _)| pair).collect()
+    }
+
+    /// Published addresses for the status of Services, where accesses ask for that. Of several accesses to one Service,
+    /// the first by name has the say.
+    fn service_addresses(&self, bindings: &BTreeMap<Pair, Binding>) -> BTreeMap<NamespacedName, ServiceAddresses> {
+        let mut services = BTreeMap::new();
+        let asking =
+            self.world.accesses().filter(|access| access.publish.service_status && access.per == VipPer::Service);
+        for access in asking {
+            for service in self.accesses.get(&access.id).into_iter().flat_map(|state| state.claims.keys()) {
+                let bound = bindings.get(&(access.id.clone(), service.clone()));
+                let addresses = bound.into_iter().flat_map(|(addresses, _)| addresses).copied().collect();
+                let wanted = ServiceAddresses { access: access.id.clone(), addresses };
+                services.entry(service.clone()).or_insert(wanted);
+            }
+        }
+        services
+    }
+
+    /// Records of host names for ExternalDNS, where accesses ask for them.
+    fn dns_records(&self) -> BTreeMap<NamespacedName, Vec<DnsRecord>> {
+        let mut wanted: BTreeMap<NamespacedName, Vec<DnsRecord>> = BTreeMap::new();
+        let asking: BTreeMap<&NamespacedName, &Access> = self
+            .world
+            .accesses()
+            .filter(|access| access.publish.dns_endpoint)
+            .map(|access| (&access.id, access.as_ref()))
+            .collect();
+        let mut targets: BTreeMap<(&NamespacedName, &Arc<str>, &str), BTreeSet<IpAddr>> = BTreeMap::new();
+        for vip in &self.plan.published {
+            let Some(access) = asking.get(&vip.slot.access) else { continue };
+            let record_type = if vip.address.is_ipv4() { "A" } else { "AAAA" };
+            for name in vip.hostnames.iter().filter(|name| access.hostnames.contains(name)) {
+                targets.entry((&access.id, name, record_type)).or_default().insert(vip.address);
+            }
+        }
+        for id in asking.keys() {
+            wanted.insert((*id).clone(), Vec::new());
+        }
+        for ((id, name, record_type), addresses) in targets {
+            let record = DnsRecord {
+                dns_name: name.to_string(),
+                record_type: record_type.to_owned(),
+                targets: addresses.iter().map(ToString::to_string).collect(),
+                record_ttl: asking.get(id).map_or(0, |access| access.publish.ttl_seconds),
+            };
+            wanted.entry(id.clone()).or_default().push(record);
+        }
+        wanted
     }
 
     fn touched_pairs(&self, touched: &Touched) -> BTreeSet<Pair> {

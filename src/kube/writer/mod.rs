@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::ApiResource;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::seen::{Kind, News, Seen, Target, Writer as Hand, seen as see};
 use self::wanted::Wanted;
 use super::connect::explain;
-use super::kinds::{API_VERSION, SnapshotOwner};
+use super::kinds::SnapshotOwner;
 use super::outbox::{Outbox, SnapshotKey};
 use super::virtual_ips::MANAGER;
 use crate::model::id::NamespacedName;
@@ -32,6 +33,9 @@ const NEWS: usize = 256;
 const AT_ONCE: usize = 8;
 /// An object is written at once, and then not again for so long: what changes often is written in its latest form.
 const REST: Duration = Duration::from_secs(1);
+/// How long after the start only what is complete is written: what is on its way to where it was before a restart is
+/// nobody's news.
+const START: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Pauses after a write that failed, growing.
@@ -74,6 +78,7 @@ struct Writer {
     client: Client,
     counters: Arc<Counters>,
     wanted: Wanted,
+    started: Instant,
     there: BTreeMap<Target, Seen>,
     /// Of the kinds that are being listed: what was not told yet.
     unlisted: HashMap<Kind, BTreeSet<Target>>,
@@ -96,6 +101,7 @@ pub async fn run(client: Client, outbox: Outbox, counters: Arc<Counters>, shutdo
         client,
         counters,
         wanted: Wanted::default(),
+        started: Instant::now(),
         there: BTreeMap::new(),
         unlisted: HashMap::new(),
         listed: BTreeSet::new(),
@@ -124,7 +130,7 @@ pub async fn run(client: Client, outbox: Outbox, counters: Arc<Counters>, shutdo
 
 impl Writer {
     fn is_listed(&self) -> bool {
-        self.listed.len() == Kind::ALL.len()
+        Kind::ALL.iter().all(|kind| *kind == Kind::DnsEndpoint || self.listed.contains(kind))
     }
 
     fn take(&mut self, outbox: &Outbox) {
@@ -134,7 +140,8 @@ impl Writer {
         self.dirty.extend(touched);
         if self.wanted.is_complete && !was_complete {
             // What is there and nobody spoke of is looked at too.
-            self.dirty.extend(self.there.keys().filter(|target| target.kind == Kind::EndpointSnapshot).cloned());
+            let others = |target: &&Target| target.kind.is_made() || target.kind == Kind::Service;
+            self.dirty.extend(self.there.keys().filter(others).cloned());
         }
     }
 
@@ -168,13 +175,15 @@ impl Writer {
         let is_another = before.is_none_or(|before| before.uid != seen.uid);
         if target.kind == Kind::ClusterAccess && is_another {
             // Its snapshots say whose they are.
-            self.dirty.extend(self.wanted.slices_of(&target.id));
+            self.dirty.extend(self.wanted.made_for(&target.id));
         }
+        self.dirty.extend(self.wanted.told_by(&target));
         self.there.insert(target.clone(), seen);
         self.dirty.insert(target);
     }
 
     fn gone(&mut self, target: Target) {
+        self.dirty.extend(self.wanted.told_by(&target));
         self.there.remove(&target);
         self.dirty.insert(target);
     }
@@ -183,6 +192,10 @@ impl Writer {
     fn begin(&mut self, now: Instant) -> Option<Duration> {
         if !self.is_listed() {
             return None;
+        }
+        let starting = START.saturating_sub(now.duration_since(self.started));
+        if !self.wanted.is_complete && !starting.is_zero() {
+            return Some(starting);
         }
         let mut next: Option<Instant> = None;
         let mut settled = Vec::new();
@@ -215,9 +228,9 @@ impl Writer {
     /// What is to be done with an object next.
     fn step(&self, target: &Target, now: &str) -> Option<Step> {
         let there = self.there.get(target);
-        if self.wanted.is_slice(target) {
+        if self.wanted.is_made(target) {
             if there.is_some_and(|seen| seen.writer == Hand::Other && seen.owner == SnapshotOwner::User) {
-                tracing::warn!(%target, "a user's object has the name of one of Causeway's; it is left alone: give it another name");
+                tracing::warn!(%target, "somebody else's object has the name of one of Causeway's; it is left alone: give it another name");
                 return None;
             }
             let access = self.wanted.access_of(target).and_then(|access| self.there.get(&access));
@@ -225,13 +238,14 @@ impl Writer {
             if there.is_none_or(|seen| seen.content != hash) {
                 return Some(Step::Apply(object));
             }
-        } else if let Some(seen) = there.filter(|_| target.kind == Kind::EndpointSnapshot)
-            && seen.writer == Hand::Causeway
-            && seen.owner == SnapshotOwner::System
+        } else if target.kind.is_made()
+            && let Some(seen) = there.filter(|seen| seen.writer == Hand::Causeway)
+            && (target.kind == Kind::DnsEndpoint || seen.owner == SnapshotOwner::System)
         {
             return self.wanted.is_complete.then(|| Step::Delete { uid: seen.uid.clone() });
         }
-        self.wanted.status(target, there?, now).map(Step::Status)
+        let leftover = target.kind == Kind::Service && !self.wanted.is_complete;
+        if leftover { None } else { self.wanted.status(target, &self.there, now).map(Step::Status) }
     }
 
     fn ended(&mut self, done: Result<(Target, Done), tokio::task::JoinError>) {
@@ -273,9 +287,9 @@ async fn write(client: Client, target: Target, step: Step, counters: Arc<Counter
     let (what, answer) = match step {
         Step::Apply(object) => (&counters.snapshots, answered(api.patch(&name, &params, &Patch::Apply(&object))).await),
         Step::Status(status) => {
-            let kind = target.kind.resource().kind;
-            let object =
-                json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": name }, "status": status });
+            let ApiResource { api_version, kind, .. } = target.kind.resource();
+            let metadata = json!({ "name": name });
+            let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata, "status": status });
             match answered(api.patch_status(&name, &params, &Patch::Apply(&object))).await {
                 // It went meanwhile.
                 Err((404, _)) => return (target, Done::Gone),

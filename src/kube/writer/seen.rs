@@ -5,10 +5,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -17,12 +19,15 @@ use crate::kube::kinds::{
     ClusterAccessResource, ClusterInfoResource, EndpointSnapshotResource, EndpointSnapshotSpec, SnapshotOwner,
     VipPoolResource, VirtualIpResource,
 };
+use crate::kube::outbox::DnsRecord;
 use crate::kube::virtual_ips::MANAGER;
 use crate::model::id::NamespacedName;
 
 /// As with all watches, see `watch::kind`.
 const PATIENCE: u32 = 35;
 const AGAIN: Duration = Duration::from_secs(1);
+/// The pause while the kind is not installed.
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// The kinds that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,11 +37,21 @@ pub(super) enum Kind {
     VipPool,
     VirtualIp,
     EndpointSnapshot,
+    Service,
+    /// ExternalDNS's, which need not be installed.
+    DnsEndpoint,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] =
-        [Kind::ClusterInfo, Kind::ClusterAccess, Kind::VipPool, Kind::VirtualIp, Kind::EndpointSnapshot];
+    pub const ALL: [Kind; 7] = [
+        Kind::ClusterInfo,
+        Kind::ClusterAccess,
+        Kind::VipPool,
+        Kind::VirtualIp,
+        Kind::EndpointSnapshot,
+        Kind::Service,
+        Kind::DnsEndpoint,
+    ];
 
     pub fn resource(self) -> ApiResource {
         match self {
@@ -45,11 +60,24 @@ impl Kind {
             Kind::VipPool => ApiResource::erase::<VipPoolResource>(&()),
             Kind::VirtualIp => ApiResource::erase::<VirtualIpResource>(&()),
             Kind::EndpointSnapshot => ApiResource::erase::<EndpointSnapshotResource>(&()),
+            Kind::Service => ApiResource::erase::<Service>(&()),
+            Kind::DnsEndpoint => ApiResource {
+                group: "externaldns.k8s.io".to_owned(),
+                version: "v1alpha1".to_owned(),
+                api_version: "externaldns.k8s.io/v1alpha1".to_owned(),
+                kind: "DNSEndpoint".to_owned(),
+                plural: "dnsendpoints".to_owned(),
+            },
         }
     }
 
     fn is_namespaced(self) -> bool {
-        matches!(self, Kind::ClusterAccess | Kind::EndpointSnapshot)
+        !matches!(self, Kind::ClusterInfo | Kind::VipPool | Kind::VirtualIp)
+    }
+
+    /// Whether Causeway writes whole objects of the kind, and not only statuses.
+    pub fn is_made(self) -> bool {
+        matches!(self, Kind::EndpointSnapshot | Kind::DnsEndpoint)
     }
 }
 
@@ -83,7 +111,7 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Who wrote an EndpointSnapshot.
+/// Who wrote an object, or a Service's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
     /// Causeway, by the object's managed fields: it may be changed and deleted.
@@ -101,10 +129,12 @@ pub(super) struct Seen {
     pub generation: i64,
     pub status: Value,
     pub writer: Writer,
-    /// Of an EndpointSnapshot: the hash of what Causeway would write.
+    /// Of an object that Causeway makes: the hash of what it would write.
     pub content: u64,
     /// Of an EndpointSnapshot: who shall write it, by its own word.
     pub owner: SnapshotOwner,
+    /// Of a Service: whether its type is LoadBalancer, without which an API server takes no address in its status.
+    pub is_load_balancer: bool,
 }
 
 /// What a watch tells.
@@ -127,6 +157,10 @@ pub(super) async fn watch(kind: Kind, client: Client, out: mpsc::Sender<News>) {
             Ok(Event::InitApply(object) | Event::Apply(object)) => There(kind, &object).into(),
             Ok(Event::Delete(object)) => News::Gone(target(kind, &object)),
             Ok(Event::InitDone) => News::Done(kind),
+            Err(error) if is_missing(&error) => {
+                tokio::time::sleep(SELDOM).await;
+                continue;
+            }
             Err(error) => {
                 tracing::debug!(?kind, %error, "what is written cannot be watched");
                 tokio::time::sleep(AGAIN).await;
@@ -137,6 +171,13 @@ pub(super) async fn watch(kind: Kind, client: Client, out: mpsc::Sender<News>) {
             return;
         }
     }
+}
+
+fn is_missing(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 struct There<'a>(Kind, &'a DynamicObject);
@@ -155,11 +196,13 @@ fn target(kind: Kind, object: &DynamicObject) -> Target {
 pub(super) fn seen(kind: Kind, object: &DynamicObject) -> Seen {
     let (content, owner) = match kind {
         Kind::EndpointSnapshot => of_snapshot(object),
+        Kind::DnsEndpoint => (hash_dns(object.data.get("spec"), holder(object)), SnapshotOwner::default()),
         _ => (0, SnapshotOwner::default()),
     };
+    let subresource = if kind == Kind::Service { "status" } else { "" };
     let fields = object.metadata.managed_fields.iter().flatten();
     let is_ours = fields
-        .filter(|entry| entry.subresource.as_deref().unwrap_or_default().is_empty())
+        .filter(|entry| entry.subresource.as_deref().unwrap_or_default() == subresource)
         .any(|entry| entry.manager.as_deref() == Some(MANAGER));
     Seen {
         uid: object.uid().unwrap_or_default(),
@@ -169,6 +212,7 @@ pub(super) fn seen(kind: Kind, object: &DynamicObject) -> Seen {
         writer: if is_ours { Writer::Causeway } else { Writer::Other },
         content,
         owner,
+        is_load_balancer: object.data.pointer("/spec/type").and_then(Value::as_str) == Some("LoadBalancer"),
     }
 }
 
@@ -177,8 +221,26 @@ fn of_snapshot(object: &DynamicObject) -> (u64, SnapshotOwner) {
     let Ok(spec) = serde_json::from_value::<EndpointSnapshotSpec>(spec) else { return (0, SnapshotOwner::default()) };
     let owner = spec.owner.unwrap_or_default();
     let labels: Vec<(&str, &str)> = LABELS.iter().map(|key| (*key, label(object, key))).collect();
-    let holder = object.owner_references().iter().find(|owner| owner.controller == Some(true));
-    (hash(&spec, &labels, holder.map_or("", |owner| &owner.uid)), owner)
+    (hash(&spec, &labels, holder(object)), owner)
+}
+
+/// The uid of the object's controlling owner.
+fn holder(object: &DynamicObject) -> &str {
+    let owner = object.owner_references().iter().find(|owner| owner.controller == Some(true));
+    owner.map_or("", |owner| &owner.uid)
+}
+
+/// The hash of what Causeway writes of a DNSEndpoint.
+pub(super) fn hash_dns(spec: Option<&Value>, owner_uid: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let spec: DnsSpec = spec.and_then(|spec| serde_json::from_value(spec.clone()).ok()).unwrap_or_default();
+    (spec.endpoints, owner_uid).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[derive(Default, Deserialize)]
+struct DnsSpec {
+    endpoints: Vec<DnsRecord>,
 }
 
 fn label<'a>(object: &'a DynamicObject, key: &str) -> &'a str {

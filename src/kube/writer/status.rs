@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::kube::kinds::{
     ClusterAccessStatus, ClusterInfoStatus, EndpointSnapshotStatus, StatusCondition, VipPoolStatus, VirtualIpStatus,
@@ -87,6 +87,30 @@ pub(super) fn cluster(connection: Option<&ClusterConnection>, seen: Option<&Clus
     status
 }
 
+/// The status of a Service, with these addresses; nothing where they are there already.
+pub(super) fn service(addresses: &[IpAddr], there: &Value) -> Option<Value> {
+    let ingress = there.pointer("/loadBalancer/ingress").and_then(Value::as_array);
+    let known: Vec<&str> = ingress.into_iter().flatten().filter_map(|one| one.get("ip")?.as_str()).collect();
+    let wanted: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    if known == wanted {
+        return None;
+    }
+    let ingress: Vec<Value> = wanted.iter().map(|address| json!({ "ip": address })).collect();
+    Some(if ingress.is_empty() { json!({}) } else { json!({ "loadBalancer": { "ingress": ingress } }) })
+}
+
+/// A condition that holds when its reason is `Written`.
+pub(super) fn condition(kind: &str, reason: &str, message: String, observed_generation: i64) -> StatusCondition {
+    StatusCondition {
+        kind: kind.to_owned(),
+        status: if reason == "Written" { "True" } else { "False" }.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: String::new(),
+        observed_generation,
+    }
+}
+
 fn synced(seen: Option<&ClusterSeen>, observed_generation: i64) -> StatusCondition {
     let (status, reason, message) = match seen.map(|seen| (seen.state.as_str(), seen.reason.as_str())) {
         Some(("Synced", _)) => ("True", "Synced", String::new()),
@@ -110,8 +134,6 @@ pub(super) fn snapshot(vips: &[IpAddr], hostnames: &[String]) -> EndpointSnapsho
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn access(status: &str) -> ClusterAccessStatus {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::seen::{Kind, LABELS, Seen, Target, hash};
+use super::seen::{Kind, LABELS, Seen, Target, Writer, hash, hash_dns};
 use super::{slices, status};
 use crate::kube::kinds::{
-    API_VERSION, ClusterAccessStatus, EndpointSnapshotSpec, EndpointSnapshotStatus, SnapshotOwner, VipPoolStatus,
-    VirtualIpStatus,
+    API_VERSION, ClusterAccessStatus, EndpointSnapshotSpec, EndpointSnapshotStatus, SnapshotOwner, StatusCondition,
+    VipPoolStatus, VirtualIpStatus,
 };
-use crate::kube::outbox::{ClusterConnection, ClusterSeen, SnapshotContent, SnapshotKey, Waiting};
+use crate::kube::outbox::{
+    ClusterConnection, ClusterSeen, DnsRecord, ServiceAddresses, SnapshotContent, SnapshotKey, Waiting,
+};
 use crate::kube::virtual_ips::{address_of, name_of};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 
@@ -38,6 +40,8 @@ pub(super) struct Wanted {
     pools: BTreeMap<PoolName, VipPoolStatus>,
     vips: BTreeMap<IpAddr, VirtualIpStatus>,
     users: BTreeMap<NamespacedName, EndpointSnapshotStatus>,
+    services: BTreeMap<NamespacedName, ServiceAddresses>,
+    dns_endpoints: BTreeMap<NamespacedName, Vec<DnsRecord>>,
     sliced: BTreeMap<SnapshotKey, Sliced>,
     slices: BTreeMap<NamespacedName, Slice>,
     /// Everything that there is was told, so that what was not is no more.
@@ -72,6 +76,16 @@ impl Wanted {
             touched.insert(Target { kind: Kind::EndpointSnapshot, id: id.clone() });
             put(&mut self.users, id, status);
         }
+        for (id, addresses) in waiting.services {
+            touched.insert(Target { kind: Kind::Service, id: id.clone() });
+            let asking = addresses.as_ref().or_else(|| self.services.get(&id)).map(|known| known.access.clone());
+            touched.extend(asking.map(|id| Target { kind: Kind::ClusterAccess, id }));
+            put(&mut self.services, id, addresses);
+        }
+        for (id, records) in waiting.dns_endpoints {
+            touched.extend([Kind::DnsEndpoint, Kind::ClusterAccess].map(|kind| Target { kind, id: id.clone() }));
+            put(&mut self.dns_endpoints, id, records);
+        }
         for (key, content) in waiting.snapshots {
             let before = self.sliced.get(&key).map_or_else(|| there(&key), |sliced| sliced.count);
             touched.extend(self.slice(key, content, before));
@@ -104,7 +118,8 @@ impl Wanted {
     }
 
     /// The status to write to an object; nothing where nothing differs or nothing is to be said.
-    pub fn status(&self, target: &Target, seen: &Seen, now: &str) -> Option<Value> {
+    pub fn status(&self, target: &Target, there: &BTreeMap<Target, Seen>, now: &str) -> Option<Value> {
+        let seen = there.get(target)?;
         let name = &*target.id.name;
         match target.kind {
             Kind::ClusterInfo => {
@@ -112,7 +127,18 @@ impl Wanted {
                 connection.is_some().then_some(())?;
                 status::differs(status::cluster(connection, cluster), &seen.status, now)
             }
-            Kind::ClusterAccess => status::differs(self.accesses.get(&target.id)?.clone(), &seen.status, now),
+            Kind::ClusterAccess => {
+                let mut status = self.accesses.get(&target.id)?.clone();
+                status.conditions.extend(self.publication(&target.id, status.observed_generation, there));
+                status::differs(status, &seen.status, now)
+            }
+            Kind::Service => {
+                let wanted = self.services.get(&target.id).filter(|_| seen.is_load_balancer);
+                // Addresses that others wrote are theirs.
+                (wanted.is_some() || seen.writer == Writer::Causeway).then_some(())?;
+                status::service(wanted.map_or(&[][..], |wanted| &wanted.addresses), &seen.status)
+            }
+            Kind::DnsEndpoint => None,
             Kind::VipPool => {
                 let mut status = self.pools.get(name)?.clone();
                 status.observed_generation = seen.generation;
@@ -137,13 +163,80 @@ impl Wanted {
         }
     }
 
-    /// Whether an EndpointSnapshot is one of those that Causeway writes.
-    pub fn is_slice(&self, target: &Target) -> bool {
-        target.kind == Kind::EndpointSnapshot && self.slices.contains_key(&target.id)
+    /// What became of an access's wish that a Service or a DNSEndpoint says its addresses.
+    fn publication(
+        &self,
+        access: &NamespacedName,
+        generation: i64,
+        there: &BTreeMap<Target, Seen>,
+    ) -> Vec<StatusCondition> {
+        let mut conditions = Vec::new();
+        for (id, _) in self.services.iter().filter(|(_, wanted)| wanted.access == *access) {
+            let (reason, message) = match there.get(&Target { kind: Kind::Service, id: id.clone() }) {
+                Some(seen) if seen.is_load_balancer => ("Written", String::new()),
+                Some(_) => (
+                    "NotLoadBalancer",
+                    format!(
+                        "the Service {id} is not of type LoadBalancer, and an API server takes no address for it then; give it \
+                         that type, and a loadBalancerClass that no other controller takes"
+                    ),
+                ),
+                None => ("ServiceMissing", format!("the primary has no Service {id}; create it there")),
+            };
+            conditions.push(status::condition("ServiceStatus", reason, message, generation));
+            if reason != "Written" {
+                break;
+            }
+        }
+        // One word for all of an access's services: the first that fails.
+        let last = conditions.pop();
+        conditions = last.into_iter().collect();
+        if let Some(records) = self.dns_endpoints.get(access) {
+            let (reason, message) = match there.contains_key(&Target { kind: Kind::DnsEndpoint, id: access.clone() }) {
+                true => ("Written", String::new()),
+                false if records.is_empty() => {
+                    ("NothingPublished", "no host name of spec.hostnames has a published address".to_owned())
+                }
+                false => (
+                    "NotWritten",
+                    "the DNSEndpoint is not there; is ExternalDNS's kind dnsendpoints.externaldns.k8s.io installed?"
+                        .to_owned(),
+                ),
+            };
+            conditions.push(status::condition("DnsEndpoint", reason, message, generation));
+        }
+        conditions
     }
 
-    /// The whole object of a slice, and the hash of what it says.
+    /// Whether an object is one of those that Causeway makes.
+    pub fn is_made(&self, target: &Target) -> bool {
+        match target.kind {
+            Kind::EndpointSnapshot => self.slices.contains_key(&target.id),
+            Kind::DnsEndpoint => self.dns_endpoints.get(&target.id).is_some_and(|records| !records.is_empty()),
+            _ => false,
+        }
+    }
+
+    /// The whole object that Causeway makes, and the hash of what it says.
     pub fn object(&self, target: &Target, access_uid: &str) -> Option<(u64, Value)> {
+        match target.kind {
+            Kind::DnsEndpoint => self.dns_endpoint(target, access_uid),
+            _ => self.slice_object(target, access_uid),
+        }
+    }
+
+    fn dns_endpoint(&self, target: &Target, access_uid: &str) -> Option<(u64, Value)> {
+        let spec = json!({ "endpoints": self.dns_endpoints.get(&target.id)? });
+        let mut metadata = json!({
+            "name": target.id.name, "namespace": target.id.namespace, "labels": { LABELS[0]: "causeway" },
+        });
+        own(&mut metadata, &target.id.name, access_uid);
+        let hash = hash_dns(Some(&spec), access_uid);
+        let api_version = target.kind.resource().api_version;
+        Some((hash, json!({ "apiVersion": api_version, "kind": "DNSEndpoint", "metadata": metadata, "spec": spec })))
+    }
+
+    fn slice_object(&self, target: &Target, access_uid: &str) -> Option<(u64, Value)> {
         let slice = self.slices.get(&target.id)?;
         let Sliced { content, count } = self.sliced.get(&slice.key)?;
         let SnapshotKey { access, service, cluster } = &slice.key;
@@ -163,28 +256,47 @@ impl Wanted {
             "namespace": target.id.namespace,
             "labels": labels.iter().copied().collect::<BTreeMap<&str, &str>>(),
         });
-        if !access_uid.is_empty() {
-            // Where Causeway is gone, Kubernetes takes its objects away with the access.
-            metadata["ownerReferences"] = json!([{
-                "apiVersion": API_VERSION, "kind": "ClusterAccess", "name": access.name, "uid": access_uid, "controller": true,
-            }]);
-        }
+        own(&mut metadata, &access.name, access_uid);
         let body = json!({
             "apiVersion": API_VERSION, "kind": "EndpointSnapshot", "metadata": metadata, "spec": spec,
         });
         Some((hash(&spec, &labels, access_uid), body))
     }
 
-    /// The access of a slice.
+    /// The access of an object that Causeway makes.
     pub fn access_of(&self, target: &Target) -> Option<Target> {
-        let id = self.slices.get(&target.id)?.key.access.clone();
+        let id = match target.kind {
+            Kind::DnsEndpoint => target.id.clone(),
+            _ => self.slices.get(&target.id)?.key.access.clone(),
+        };
         Some(Target { kind: Kind::ClusterAccess, id })
     }
 
-    /// The slices of an access.
-    pub fn slices_of<'a>(&'a self, access: &'a NamespacedName) -> impl Iterator<Item = Target> + 'a {
+    /// The objects that are made for an access.
+    pub fn made_for<'a>(&'a self, access: &'a NamespacedName) -> impl Iterator<Item = Target> + 'a {
         let slices = self.slices.iter().filter(|(_, slice)| slice.key.access == *access);
-        slices.map(|(id, _)| Target { kind: Kind::EndpointSnapshot, id: id.clone() })
+        let dns =
+            self.dns_endpoints.contains_key(access).then(|| Target { kind: Kind::DnsEndpoint, id: access.clone() });
+        slices.map(|(id, _)| Target { kind: Kind::EndpointSnapshot, id: id.clone() }).chain(dns)
+    }
+
+    /// The access whose status tells of the object.
+    pub fn told_by(&self, target: &Target) -> Option<Target> {
+        let id = match target.kind {
+            Kind::Service => self.services.get(&target.id)?.access.clone(),
+            Kind::DnsEndpoint => target.id.clone(),
+            _ => return None,
+        };
+        Some(Target { kind: Kind::ClusterAccess, id })
+    }
+}
+
+/// Where Causeway is gone, Kubernetes takes its objects away with the access.
+fn own(metadata: &mut Value, access: &str, access_uid: &str) {
+    if !access_uid.is_empty() {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": API_VERSION, "kind": "ClusterAccess", "name": access, "uid": access_uid, "controller": true,
+        }]);
     }
 }
 

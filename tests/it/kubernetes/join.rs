@@ -9,7 +9,8 @@ use std::time::Duration;
 use causeway::kube::connect::Credential;
 use serde_json::{Value, json};
 
-use super::setup::{Setup, install_crds, wait_cluster};
+use super::setup::{Setup, get, install_crds, wait_cluster};
+use super::writes::DNS_ENDPOINT;
 use crate::e2e::{clusterset, resolve};
 use crate::support::apiserver::{ApiServer, shared};
 use crate::support::fleet::{ControlPlane, causeway};
@@ -161,6 +162,16 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
         ["primary", "east", "west"].into_iter().all(is_whole).then_some(())
     });
     assert_eq!(primary.kubectl(&["get", "virtualips", "-o", "name"]).lines().count(), 1);
+    primary.apply(DNS_ENDPOINT);
+    let wishes = r#"{"spec": {"publish": {"serviceStatus": true, "dnsEndpoint": true}}}"#;
+    primary.kubectl(&["-n", "shop", "patch", "clusteraccess", "checkout", "--type=merge", "-p", wishes]);
+    let balanced = r#"{"spec": {"type": "LoadBalancer", "loadBalancerClass": "causeway.dev/vip"}}"#;
+    primary.kubectl(&["-n", "shop", "patch", "service", "checkout", "--type=merge", "-p", balanced]);
+    eventually("the Service and ExternalDNS to be told", 2 * WITHIN, || {
+        let service = get(primary, "service", "checkout")?;
+        let told = service["status"]["loadBalancer"]["ingress"][0]["ip"] == to.ip().to_string();
+        (told && get(primary, "dnsendpoint", "checkout").is_some()).then_some(())
+    });
     primary.kubectl(&["-n", "shop", "delete", "clusteraccess", "checkout"]);
     eventually("what belongs to the access to go with it", 2 * WITHIN, || {
         (snapshots().is_empty() && primary.kubectl(&["get", "virtualips", "-o", "name"]).is_empty()).then_some(())

@@ -12,3 +12,4 @@ mod rotation;
 mod scale;
 mod setup;
 mod snapshots;
+mod writes;
