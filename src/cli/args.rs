@@ -1,11 +1,16 @@
 //! The command line's grammar.
 
+mod cluster;
+mod snapshot;
+
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent;
 use crate::config::{Settings, parse_duration};
+pub(super) use cluster::{Cluster, Join, Leave, ListClusters, Rbac};
+pub(super) use snapshot::{CreateSnapshot, DeleteSnapshots, EditSnapshot, GetSnapshots, Owner, Snapshot};
 
 /// A multi-cluster control plane for Envoy.
 #[derive(Debug, Parser)]
@@ -21,8 +26,10 @@ pub(super) enum Command {
     Serve(Serve),
     /// Show the whole at a glance, and what should be mended
     Status(Status),
-    /// List clusters
-    #[command(visible_alias = "cluster")]
+    /// Join and leave clusters on API servers
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// List clusters, as the control plane sees them
     Clusters(List),
     /// List services, merged over the clusters
     #[command(visible_aliases = ["service", "svc"])]
@@ -44,6 +51,12 @@ pub(super) enum Command {
     Agent(agent::Options),
     /// Send requests to a name and show who answers
     Probe(Probe),
+    /// Work with the snapshot information of accesses' pods on the primary's API server
+    #[command(subcommand, visible_alias = "snapshots")]
+    Snapshot(Snapshot),
+    /// Print roles and their bindings, for `kubectl apply --server-side -f -`
+    #[command(subcommand)]
+    Rbac(Rbac),
     /// Print the custom resource definitions, for `kubectl apply --server-side -f -`
     Crds,
     /// Print the version

@@ -8,42 +8,34 @@ use anyhow::bail;
 
 use super::args::{Output, Query};
 use super::client::{Admin, encode_segment};
-use super::rows::{Column, Row, Shown};
+use super::rows::{Column, Row, Served, Shown};
 use super::table::Layout;
 
 /// How often a watch asks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Lists the rows of a kind.
-pub(super) async fn run<R: Row>(query: &Query, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn run<R: Served>(query: &Query, out: &mut dyn Write) -> anyhow::Result<()> {
     let admin = Admin::new(&query.list.server)?;
     let rows = rows::<R>(&admin, query).await?;
-    let mut printer = Printer::<R>::new(query);
+    let mut printer = Printer::<R>::new(Form::of(query));
     let missing = missing(query, &rows);
     if let Some(first) = missing.first().filter(|_| !query.list.watch) {
         printer.print(&rows, out)?;
-        bail!("{} `{first}` not found{}", R::KIND, place(query));
+        bail!("{} `{first}` not found{}", R::KIND, place(query.namespace.as_deref()));
     }
-    printer.print(&rows, out)?;
-    if rows.is_empty() && printer.is_table() {
-        out.flush()?;
-        drop(writeln!(io::stderr(), "No {} found{}", plural::<R>(), place(query)));
-    }
+    printer.print_all(&rows, query.namespace.as_deref(), out)?;
     if query.list.watch { watch(&admin, query, rows, printer, out).await } else { Ok(()) }
 }
 
-fn plural<R: Row>() -> &'static str {
-    R::PATH.rsplit('/').next().unwrap_or(R::PATH)
+fn place(namespace: Option<&str>) -> String {
+    namespace.map(|n| format!(" in namespace {n}")).unwrap_or_default()
 }
 
-fn place(query: &Query) -> String {
-    query.namespace.as_ref().map(|n| format!(" in namespace {n}")).unwrap_or_default()
-}
-
-async fn rows<R: Row>(admin: &Admin, query: &Query) -> anyhow::Result<Vec<R>> {
+async fn rows<R: Served>(admin: &Admin, query: &Query) -> anyhow::Result<Vec<R>> {
     let path = match &query.namespace {
-        Some(namespace) => format!("{}?namespace={}", R::PATH, encode_segment(namespace)),
-        None => R::PATH.to_owned(),
+        Some(namespace) => format!("/api/v1/{}?namespace={}", R::PLURAL, encode_segment(namespace)),
+        None => format!("/api/v1/{}", R::PLURAL),
     };
     let mut rows: Vec<R> = admin.get(&path).await?;
     let names = &query.list.names;
@@ -60,8 +52,26 @@ fn missing<'a, R: Row>(query: &'a Query, rows: &[R]) -> Vec<&'a String> {
     query.list.names.iter().filter(|name| !rows.iter().any(|row| is_called(row, name))).collect()
 }
 
+/// The form that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    /// Another form than the table.
+    pub output: Option<Output>,
+    /// The table has no first line.
+    pub no_headers: bool,
+    /// Rows may be of several namespaces.
+    pub across_namespaces: bool,
+}
+
+impl Form {
+    fn of(query: &Query) -> Self {
+        let Query { list, namespace } = query;
+        Self { output: list.output, no_headers: list.no_headers, across_namespaces: namespace.is_none() }
+    }
+}
+
 /// Prints rows in the form that was asked for.
-struct Printer<R: 'static> {
+pub(super) struct Printer<R: 'static> {
     output: Option<Output>,
     columns: Vec<&'static Column<R>>,
     headers: bool,
@@ -69,15 +79,25 @@ struct Printer<R: 'static> {
 }
 
 impl<R: Row> Printer<R> {
-    fn new(query: &Query) -> Self {
-        let wide = query.list.output == Some(Output::Wide);
+    pub fn new(form: Form) -> Self {
+        let wide = form.output == Some(Output::Wide);
         let shown = |column: &&Column<R>| match column.shown {
             Shown::Always => true,
             Shown::Wide => wide,
-            Shown::AcrossNamespaces => query.namespace.is_none(),
+            Shown::AcrossNamespaces => form.across_namespaces,
         };
         let columns = R::COLUMNS.iter().filter(shown).collect();
-        Self { output: query.list.output, columns, headers: !query.list.no_headers, layout: Layout::default() }
+        Self { output: form.output, columns, headers: !form.no_headers, layout: Layout::default() }
+    }
+
+    /// Prints all rows that there are, and says so where a table has none.
+    pub fn print_all(&mut self, rows: &[R], namespace: Option<&str>, out: &mut dyn Write) -> anyhow::Result<()> {
+        self.print(rows, out)?;
+        if rows.is_empty() && self.is_table() {
+            out.flush()?;
+            drop(writeln!(io::stderr(), "No {} found{}", R::PLURAL, place(namespace)));
+        }
+        Ok(())
     }
 
     fn is_table(&self) -> bool {
@@ -139,7 +159,7 @@ impl<R: Row> Printer<R> {
 
 /// Asks again and again. A server that goes away is told once and waited for: it may be restarting,
 /// and whoever watches wants to see what it says then.
-async fn watch<R: Row>(
+async fn watch<R: Served>(
     admin: &Admin,
     query: &Query,
     rows_before: Vec<R>,

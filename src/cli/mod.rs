@@ -5,10 +5,13 @@
 mod args;
 mod bootstrap;
 mod client;
+mod cluster;
 mod http;
 mod list;
 mod probe;
+mod rbac;
 mod rows;
+mod snapshot;
 mod status;
 mod table;
 #[cfg(test)]
@@ -87,6 +90,9 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
         }
         Command::Version => Ok(writeln!(out, "causeway {}", env!("CARGO_PKG_VERSION"))?),
         Command::Crds => Ok(write!(out, "{}", documents(&crd::all())?)?),
+        Command::Rbac(which) => rbac::run(&which, &mut out),
+        Command::Cluster(command) => wait(cluster::run(command, &mut out)),
+        Command::Snapshot(command) => wait(snapshot::run(command, &mut out)),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::Status(args) => wait(status::run(&args, &mut out)),
         Command::Clusters(args) => wait(list::run::<rows::Cluster>(&args.query(), &mut out)),

@@ -30,20 +30,24 @@ pub(super) struct Column<R> {
     pub cell: fn(&R) -> String,
 }
 
-const fn column<R>(head: &'static str, cell: fn(&R) -> String) -> Column<R> {
+pub(super) const fn column<R>(head: &'static str, cell: fn(&R) -> String) -> Column<R> {
     Column { head, shown: Shown::Always, cell }
 }
 
-const fn wide<R>(head: &'static str, cell: fn(&R) -> String) -> Column<R> {
+pub(super) const fn wide<R>(head: &'static str, cell: fn(&R) -> String) -> Column<R> {
     Column { head, shown: Shown::Wide, cell }
 }
 
+pub(super) const fn namespace<R>(cell: fn(&R) -> String) -> Column<R> {
+    Column { head: "NAMESPACE", shown: Shown::AcrossNamespaces, cell }
+}
+
 /// Something that is listed.
-pub(super) trait Row: DeserializeOwned + Serialize + 'static {
+pub(super) trait Row: Serialize + Sized + 'static {
     /// One of them, for `-o name`.
     const KIND: &'static str;
-    /// The API's path, whose last segment is what they are called together.
-    const PATH: &'static str;
+    /// What they are called together.
+    const PLURAL: &'static str;
     /// The columns.
     const COLUMNS: &'static [Column<Self>];
 
@@ -56,9 +60,18 @@ pub(super) trait Row: DeserializeOwned + Serialize + 'static {
     }
 }
 
+/// What the admin API gives, under `/api/v1/` and its plural.
+pub(super) trait Served: Row + DeserializeOwned {}
+
+impl Served for Cluster {}
+impl Served for Service {}
+impl Served for Access {}
+impl Served for Vip {}
+impl Served for Node {}
+
 impl Row for Cluster {
     const KIND: &'static str = "cluster";
-    const PATH: &'static str = "/api/v1/clusters";
+    const PLURAL: &'static str = "clusters";
     const COLUMNS: &'static [Column<Self>] = &[
         column("NAME", |r| r.name.clone()),
         column("ROLE", |r| r.role.clone()),
@@ -81,9 +94,9 @@ impl Row for Cluster {
 
 impl Row for Service {
     const KIND: &'static str = "service";
-    const PATH: &'static str = "/api/v1/services";
+    const PLURAL: &'static str = "services";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column { head: "NAMESPACE", shown: Shown::AcrossNamespaces, cell: |r| r.namespace.clone() },
+        namespace(|r| r.namespace.clone()),
         column("NAME", |r| r.name.clone()),
         column("CLUSTERS", |r| some_of(&r.clusters, 3)),
         column("PORTS", |r| some_of(&r.ports, 3)),
@@ -105,9 +118,9 @@ impl Row for Service {
 
 impl Row for Access {
     const KIND: &'static str = "access";
-    const PATH: &'static str = "/api/v1/accesses";
+    const PLURAL: &'static str = "accesses";
     const COLUMNS: &'static [Column<Self>] = &[
-        Column { head: "NAMESPACE", shown: Shown::AcrossNamespaces, cell: |r| r.namespace.clone() },
+        namespace(|r| r.namespace.clone()),
         column("NAME", |r| r.name.clone()),
         column("SERVICES", |r| some_of(&r.services, 2)),
         column("VIPS", |r| some_of(r.vips.iter().map(|v| v.address), 3)),
@@ -151,7 +164,7 @@ fn telling(row: &Access) -> Option<&Condition> {
 
 impl Row for Vip {
     const KIND: &'static str = "vip";
-    const PATH: &'static str = "/api/v1/vips";
+    const PLURAL: &'static str = "vips";
     const COLUMNS: &'static [Column<Self>] = &[
         column("ADDRESS", |r| r.address.to_string()),
         column("ACCESS", |r| r.access.clone()),
@@ -181,7 +194,7 @@ fn gateway(on: &VipGateway) -> String {
 
 impl Row for Node {
     const KIND: &'static str = "node";
-    const PATH: &'static str = "/api/v1/nodes";
+    const PLURAL: &'static str = "nodes";
     const COLUMNS: &'static [Column<Self>] = &[
         column("ID", |r| r.id.clone()),
         column("ROLE", |r| r.role.clone()),

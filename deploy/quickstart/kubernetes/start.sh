@@ -44,7 +44,7 @@ wait_for 30 "the control plane to be ready" "$causeway" status
 for cluster in east west; do
   say "causeway cluster join $cluster"
   "$causeway" cluster join "$cluster" --kubeconfig "$run/primary.kubeconfig" --sub-kubeconfig "$run/$cluster.kubeconfig" \
-    --network flat
+    --network flat --region eu-1 --zone a
 done
 
 show_objects() {

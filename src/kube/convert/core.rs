@@ -140,12 +140,13 @@ pub fn endpoint_slice(slice: &discovery_v1::EndpointSlice) -> Converted {
     let Some(service) = label.filter(|service| !service.is_empty()) else {
         return faults.or(Conversion::nothing("EndpointSlices without the label kubernetes.io/service-name"));
     };
-    let mut left_out = Vec::new();
+    let (mut left_out, mut warnings) = (Vec::new(), Vec::new());
     let ports = slice_ports(slice.ports.as_deref().unwrap_or_default(), &mut left_out, &mut faults);
     let endpoints = slice.endpoints.iter().enumerate();
-    let endpoints = endpoints.map(|(i, endpoint)| slice_endpoint(i, endpoint, family, &mut faults)).collect();
+    let endpoints =
+        endpoints.map(|(i, endpoint)| slice_endpoint(i, endpoint, family, &mut warnings, &mut faults)).collect();
     let object = Object::Slice(EndpointSlice { id, service: Arc::from(service.as_str()), ports, endpoints });
-    faults.or(Conversion { left_out, ..Conversion::of(object) })
+    faults.or(Conversion { left_out, warnings, ..Conversion::of(object) })
 }
 
 fn slice_ports(
@@ -179,7 +180,13 @@ fn slice_ports(
     taken
 }
 
-fn slice_endpoint(i: usize, endpoint: &discovery_v1::Endpoint, family: Family, faults: &mut Faults) -> SliceEndpoint {
+fn slice_endpoint(
+    i: usize,
+    endpoint: &discovery_v1::Endpoint,
+    family: Family,
+    warnings: &mut Vec<Invalid>,
+    faults: &mut Faults,
+) -> SliceEndpoint {
     if endpoint.addresses.is_empty() {
         faults.add(format!("endpoints[{i}].addresses"), "the endpoint has no address", "list its address");
     }
@@ -193,7 +200,12 @@ fn slice_endpoint(i: usize, endpoint: &discovery_v1::Endpoint, family: Family, f
                 faults.add(field(), message, "put IPv4 and IPv6 addresses into slices of their own");
             }
             Ok(address) => match unusable(address) {
-                Some(fault) => faults.add(field(), format!("`{text}` {fault}"), "write the pod's IP address"),
+                // An API server lets some of them through, and the slice's other endpoints are none the worse for it.
+                Some(fault) => warnings.push(Invalid {
+                    field: field(),
+                    message: format!("`{text}` {fault}, and is left out"),
+                    remedy: "write the pod's IP address".to_owned(),
+                }),
                 None => addresses.push(address),
             },
         }

@@ -10,6 +10,7 @@ use kube::Client;
 use tokio::sync::{mpsc, watch};
 
 use super::kept::Kept;
+use super::rehearsal::Rehearsal;
 use super::report::{Facts, connection};
 use super::{Problem, Tell};
 use crate::kube::connect::{self, Credential, Refused};
@@ -17,7 +18,7 @@ use crate::kube::field::Invalid;
 use crate::kube::outbox::{ClusterConnection, Outbox};
 use crate::kube::watch::{Item, OF_ALL, OF_PRIMARY, Session, Told};
 use crate::model::id::ClusterName;
-use crate::model::object::{Change, Object, ObjectKey, ObjectKind};
+use crate::model::object::{Change, ObjectKey, ObjectKind};
 use crate::store::Store;
 
 /// Trouble that lasts this long makes a cluster stale. Shorter than that, API servers restart every day.
@@ -50,7 +51,7 @@ pub(super) struct Order {
 
 /// A checked way to a cluster.
 #[derive(Clone, Debug)]
-enum Way {
+pub(super) enum Way {
     Primary(Option<PathBuf>),
     Kubeconfig { text: Arc<str>, in_config_map: bool, credential: Box<Credential> },
 }
@@ -71,16 +72,6 @@ impl Way {
             Way::Kubeconfig { text, .. } => Some(text),
         }
     }
-}
-
-/// A new kubeconfig at its rehearsal: what it shows is collected beside what is served.
-struct Rehearsal {
-    way: Way,
-    session: Session,
-    objects: HashMap<ObjectKey, Box<Object>>,
-    invalid: BTreeMap<ObjectKey, Vec<Invalid>>,
-    done: HashSet<ObjectKind>,
-    trouble: Option<Refused>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,6 +99,8 @@ pub(super) struct Reader {
     /// By which the cluster is told from others; empty where nothing is known.
     uid: String,
     way: Option<Way>,
+    /// The way has shown the cluster.
+    is_proven: bool,
     active: Option<Session>,
     rehearsal: Option<Rehearsal>,
     /// Why the kubeconfig that is wanted is not the one in use.
@@ -119,10 +112,14 @@ pub(super) struct Reader {
     failing: HashMap<ObjectKind, Failing>,
     invalid: BTreeMap<ObjectKey, Vec<Invalid>>,
     state: State,
+    /// The reason that was told of why it is unknown.
+    told_why: &'static str,
     started: Instant,
-    /// The session was in trouble for so long that it is replaced once the API server answers.
+    /// The API server did not answer for so long that the session is replaced once it does.
     is_worn: bool,
     told: Option<ClusterConnection>,
+    /// The reason that was logged of why the kubeconfig that is wanted is not in use.
+    told_refused: &'static str,
 }
 
 /// Nobody listens any more.
@@ -154,6 +151,7 @@ impl Reader {
             kept,
             uid,
             way: None,
+            is_proven: false,
             active: None,
             rehearsal: None,
             refused: None,
@@ -163,9 +161,11 @@ impl Reader {
             failing: HashMap::new(),
             invalid: BTreeMap::new(),
             state: State::Pending,
+            told_why: "",
             started: Instant::now(),
             is_worn: false,
             told: None,
+            told_refused: "",
         }
     }
 
@@ -179,9 +179,14 @@ impl Reader {
                     Ok(()) => { self.ordered().await; Ok(()) }
                     Err(_) => Err(Closed),
                 },
-                told = next(self.active.as_mut()) => self.take(told).await,
+                told = next(self.active.as_mut()) => match told {
+                    Some(told) => self.take(told).await,
+                    None => Ok(()),
+                },
                 told = next(self.rehearsal.as_mut().map(|rehearsal| &mut rehearsal.session)) => {
-                    self.rehearse(told);
+                    if let (Some(rehearsal), Some(told)) = (&mut self.rehearsal, told) {
+                        rehearsal.take(told);
+                    }
                     Ok(())
                 }
                 _ = tick.tick() => Ok(()),
@@ -229,20 +234,13 @@ impl Reader {
         };
         let session = Session::open(client);
         self.refused = None;
-        if self.active.as_ref().is_some_and(Session::has_begun) {
+        if self.active.is_some() && self.is_proven {
             tracing::info!(cluster = %self.name, "a new kubeconfig is tried beside the one in use");
-            self.rehearsal = Some(Rehearsal {
-                way,
-                session,
-                objects: HashMap::new(),
-                invalid: BTreeMap::new(),
-                done: HashSet::new(),
-                trouble: None,
-            });
+            self.rehearsal = Some(Rehearsal::new(way, session));
         } else {
-            // Nothing was read yet that could be lost.
+            // Nothing is in use that could be lost.
             self.use_session(session);
-            self.way = Some(way);
+            (self.way, self.is_proven) = (Some(way), false);
         }
     }
 
@@ -264,10 +262,10 @@ impl Reader {
             if let (Some(identity), None) = (pulse.identity, pulse.failing) {
                 if self.uid.is_empty() || self.uid == identity.uid {
                     session.begin(&self.kinds);
+                    self.is_proven = true;
                     self.remember(&identity.uid).await;
                 } else {
                     let why = another_cluster(&self.name, &self.uid, &identity.uid);
-                    tracing::warn!(cluster = %self.name, "{why}");
                     (self.active, self.way, self.refused) = (None, None, Some(why));
                 }
             }
@@ -275,8 +273,9 @@ impl Reader {
         let trouble = self.trouble(now);
         match &trouble {
             Some((since, why)) if now.duration_since(*since) >= STALE_AFTER => {
-                self.is_worn |= self.active.as_ref().is_some_and(Session::has_begun);
-                if self.state != State::Unknown {
+                self.is_worn |= self.is_silent();
+                // Another reason is told; other words for the same one are not, or they would be written each time.
+                if self.state != State::Unknown || self.told_why != why.reason {
                     self.unknown(why).await?;
                 }
             }
@@ -296,6 +295,11 @@ impl Reader {
         self.active.is_some() && self.kinds.iter().all(|kind| self.done.contains(kind))
     }
 
+    /// The session that is being read gets no answers.
+    fn is_silent(&self) -> bool {
+        self.active.as_ref().is_some_and(|session| session.has_begun() && session.pulse.borrow().failing.is_some())
+    }
+
     /// Since when the cluster cannot be read, and why.
     fn trouble(&mut self, now: Instant) -> Option<(Instant, Refused)> {
         let Some(session) = &self.active else {
@@ -312,7 +316,9 @@ impl Reader {
         let calm = pulse.beat_at.filter(|_| pulse.failing.is_none());
         self.failing
             .retain(|_, failing| calm.is_none_or(|beat| beat < failing.last + CALM) || now < failing.last + CALM);
-        let watches = self.failing.values().map(|failing| (failing.since, failing.why.clone()));
+        // A worn session is replaced as soon as the API server answers: that its watches fail is of no account then.
+        let watches = self.failing.values().filter(|_| !self.is_worn || calm.is_none());
+        let watches = watches.map(|failing| (failing.since, failing.why.clone()));
         pulse.failing.clone().into_iter().chain(watches).min_by_key(|(since, _)| *since)
     }
 
@@ -321,9 +327,9 @@ impl Reader {
         if self.state == State::Pending && self.known.values().all(HashMap::is_empty) {
             self.recall().await?;
         }
-        self.state = State::Unknown;
+        (self.state, self.told_why) = (State::Unknown, why.reason);
         tracing::warn!(cluster = %self.name, reason = why.reason, "a cluster cannot be read, what was last known of it stays: {why}");
-        self.tell(vec![Change::Unknown { cluster: self.name.clone(), reason: why.message.clone() }]).await
+        self.tell(vec![Change::Unknown { cluster: self.name.clone(), reason: why.to_string() }]).await
     }
 
     /// Tells what an earlier run knew.
@@ -458,36 +464,6 @@ impl Reader {
         self.tell(keys.into_iter().map(|key| Change::Delete { cluster: cluster.clone(), key }).collect()).await
     }
 
-    fn rehearse(&mut self, told: Told) {
-        let Some(rehearsal) = &mut self.rehearsal else { return };
-        match told {
-            Told::Begin(kind) => {
-                rehearsal.objects.retain(|key, _| key.kind != kind);
-                rehearsal.invalid.retain(|key, _| key.kind != kind);
-            }
-            Told::Items(_, items) => {
-                for item in items {
-                    match item {
-                        Item::Object(object) => drop(rehearsal.objects.insert(object.key(), object)),
-                        Item::Warned(object, faults) => {
-                            rehearsal.invalid.insert(object.key(), faults);
-                            rehearsal.objects.insert(object.key(), object);
-                        }
-                        Item::Gone(key) => {
-                            rehearsal.invalid.remove(&key);
-                            rehearsal.objects.remove(&key);
-                        }
-                        Item::Invalid(key, faults) => drop(rehearsal.invalid.insert(key, faults)),
-                        // Only the primary tells of clusters, and it has no rehearsals.
-                        Item::Expect(_) => {}
-                    }
-                }
-            }
-            Told::Done(kind) => drop(rehearsal.done.insert(kind)),
-            Told::Failing(_, why) => rehearsal.trouble = Some(why),
-        }
-    }
-
     async fn look_at_rehearsal(&mut self) -> Result<(), Closed> {
         let Some(rehearsal) = &mut self.rehearsal else { return Ok(()) };
         let pulse = rehearsal.session.pulse.borrow().clone();
@@ -498,7 +474,6 @@ impl Reader {
         let Some(identity) = pulse.identity else { return Ok(()) };
         if !self.uid.is_empty() && self.uid != identity.uid {
             let why = another_cluster(&self.name, &self.uid, &identity.uid);
-            tracing::warn!(cluster = %self.name, "{why}");
             (self.rehearsal, self.refused) = (None, Some(why));
             return Ok(());
         }
@@ -553,6 +528,12 @@ impl Reader {
 
     /// Says in the ClusterInfo's status how the cluster is connected, where that differs.
     fn report(&mut self, trouble: Option<&Refused>) {
+        let refused = self.refused.as_ref().map_or("", |why| why.reason);
+        if std::mem::replace(&mut self.told_refused, refused) != refused
+            && let Some(why) = &self.refused
+        {
+            tracing::warn!(cluster = %self.name, reason = refused, "the kubeconfig that is wanted is not used: {why}");
+        }
         let pulse = self.active.as_ref().map(|session| session.pulse.borrow().clone()).unwrap_or_default();
         let (credential, in_config_map) = match &self.way {
             Some(Way::Kubeconfig { credential, in_config_map, .. }) => (Some(&**credential), *in_config_map),
@@ -583,18 +564,13 @@ fn another_cluster(name: &ClusterName, known: &str, found: &str) -> Refused {
     )
 }
 
-/// What a session tells next; nothing for ever where there is none.
-async fn next(session: Option<&mut Session>) -> Told {
-    match session {
-        Some(session) => {
-            tokio::select! {
-                told = session.told.recv() => match told {
-                    Some(told) => told,
-                    // Its watches have ended with it.
-                    None => std::future::pending().await,
-                },
-            }
-        }
-        None => std::future::pending().await,
+/// What a session's watches tell next, or nothing where its pulse is news; for ever nothing where there is no session.
+async fn next(session: Option<&mut Session>) -> Option<Told> {
+    let Some(session) = session else { return std::future::pending().await };
+    tokio::select! {
+        Some(told) = session.told.recv() => Some(told),
+        Ok(()) = session.pulse.changed() => None,
+        // Both have ended with it.
+        else => std::future::pending().await,
     }
 }

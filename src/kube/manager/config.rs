@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::Wanted;
 use crate::kube::connect::Refused;
 use crate::kube::kinds::{ClusterInfoResource, KeyRef, KubeconfigSource};
+use crate::kube::watch::known::Known;
 use crate::model::id::ClusterName;
 
 /// As with all watches, see `watch::kind`.
@@ -62,7 +63,7 @@ impl Configs {
     /// Begins to watch ClusterInfos.
     pub fn start(client: Client, cancel: CancellationToken) -> (Self, mpsc::Receiver<News>) {
         let (news, receiver) = mpsc::channel(NEWS);
-        let (api, out) = (Api::<DeserializeGuard<ClusterInfoResource>>::all(client.clone()), news.clone());
+        let (api, out) = (Api::<Known<ClusterInfoResource>>::all(client.clone()), news.clone());
         let until = cancel.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -149,7 +150,7 @@ fn find(place: Place, key: &KeyRef, objects: &HashMap<String, Texts>) -> Wanted 
     }
 }
 
-async fn watch_infos(api: Api<DeserializeGuard<ClusterInfoResource>>, news: mpsc::Sender<News>) {
+async fn watch_infos(api: Api<Known<ClusterInfoResource>>, news: mpsc::Sender<News>) {
     let mut events = pin!(watcher(api, watcher::Config::default().timeout(PATIENCE)));
     let mut all = BTreeSet::new();
     while let Some(event) = events.next().await {
@@ -160,7 +161,7 @@ async fn watch_infos(api: Api<DeserializeGuard<ClusterInfoResource>>, news: mpsc
             }
             Ok(Event::Apply(info) | Event::InitApply(info)) => {
                 all.insert(ClusterName::from(info.name_any()));
-                match info.0 {
+                match info.object {
                     Ok(info) => News::Info(Box::new(info)),
                     // The reader of the primary tells of it.
                     Err(_) => continue,

@@ -4,6 +4,7 @@
 mod cluster;
 mod config;
 mod kept;
+mod rehearsal;
 mod report;
 #[cfg(test)]
 mod tests;

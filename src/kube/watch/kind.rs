@@ -6,14 +6,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, CustomResourceExt, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Item, Told};
+use super::known::Known;
+use super::{Item, OF_PRIMARY, Told};
 use crate::kube::connect::{Refused, explain};
 use crate::kube::convert::{self, Converted};
 use crate::kube::field::Invalid;
@@ -81,17 +81,17 @@ where
     Watch::new(kind, client, out, items).run().await;
 }
 
-/// Causeway's kinds: one object that cannot be read, of another version's definition, must not hide all others.
+/// Causeway's kinds, which may be those of another version's definition.
 async fn of_causeway<K>(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, convert: impl Fn(&K) -> Items)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + CustomResourceExt + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let items = |object: &DeserializeGuard<K>| {
-        let key = key_of(kind, object);
-        match &object.0 {
-            Ok(object) => keyed(key, convert(object)),
-            Err(invalid) => {
-                let message = format!("it cannot be read: {}", invalid.error);
+    let items = |known: &Known<K>| {
+        let key = key_of(kind, known);
+        match &known.object {
+            Ok(object) => keyed(key, convert(object).warned(&known.left_out)),
+            Err(error) => {
+                let message = format!("it cannot be read: {error}");
                 let remedy = "correct it, and install this version's definitions: `causeway crds`".to_owned();
                 vec![Item::Invalid(key, vec![Invalid { field: String::new(), message, remedy }])]
             }
@@ -105,6 +105,31 @@ enum Items {
     Of(Vec<Item>),
     Nothing,
     Invalid(Vec<Invalid>),
+}
+
+impl Items {
+    /// The same, with further warnings.
+    fn warned(self, warnings: &[Invalid]) -> Self {
+        if warnings.is_empty() {
+            return self;
+        }
+        let with = |mut faults: Vec<Invalid>| {
+            faults.extend_from_slice(warnings);
+            faults
+        };
+        match self {
+            Items::Nothing => Items::Nothing,
+            Items::Invalid(faults) => Items::Invalid(with(faults)),
+            Items::Of(items) => {
+                let warn = |item| match item {
+                    Item::Object(object) => Item::Warned(object, with(Vec::new())),
+                    Item::Warned(object, faults) => Item::Warned(object, with(faults)),
+                    other => other,
+                };
+                Items::Of(items.into_iter().map(warn).collect())
+            }
+        }
+    }
 }
 
 fn one(converted: Converted) -> Items {
@@ -200,7 +225,7 @@ where
                         self.flush(&mut items).await?;
                         let is_forgotten = matches!(&error, watcher::Error::WatchError(status) if status.code == 410);
                         if !is_forgotten {
-                            self.send(Told::Failing(self.kind, refused(&error))).await?;
+                            self.send(Told::Failing(self.kind, refused(self.kind, &error))).await?;
                         }
                         let pause = PAUSES_MS[tries.min(PAUSES_MS.len() - 1)];
                         tries += 1;
@@ -230,7 +255,16 @@ where
     }
 }
 
-fn refused(error: &watcher::Error) -> Refused {
+fn refused(kind: ObjectKind, error: &watcher::Error) -> Refused {
+    if let watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
+        && status.code == 404
+        && OF_PRIMARY.contains(&kind)
+    {
+        let message = format!("the API server does not know the kind {kind:?} of {}", kinds::API_VERSION);
+        let remedy = "install Causeway's definitions: `causeway crds | kubectl apply --server-side -f -`";
+        return Refused::new("DefinitionsMissing", message, remedy);
+    }
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)

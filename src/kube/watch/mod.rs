@@ -2,6 +2,7 @@
 //! its etcd answer at all.
 
 mod kind;
+pub(super) mod known;
 mod pulse;
 
 use std::time::Instant;

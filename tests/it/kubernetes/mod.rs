@@ -3,10 +3,14 @@
 mod apiserver;
 mod clusters;
 mod crds;
+mod credentials;
+mod deploy;
+mod join;
 mod mutations;
 mod outage;
 mod primary;
 mod rotation;
 mod scale;
 mod setup;
+mod snapshots;
 mod writes;

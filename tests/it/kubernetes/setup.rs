@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::apiserver::{ApiServer, Etcd};
+use crate::support::apiserver::{ApiServer, Etcd, Room};
 use crate::support::fleet::{ControlPlane, Gateway, Speaks};
 use crate::support::pods::Pods;
 use crate::support::{eventually, free_addr, in_net, manifests, own_loopback_net};
@@ -28,6 +28,7 @@ pub struct Setup {
     pub dir: TempDir,
     pub pods: Pods,
     servers: Vec<(&'static str, &'static ApiServer)>,
+    _room: Room,
 }
 
 /// An address of this machine that may stand in an EndpointSlice, which a loopback address may not. Nothing is sent.
@@ -40,34 +41,53 @@ pub fn own_address() -> IpAddr {
 impl Setup {
     /// Starts the clusters, all on one etcd, with CRDs and a pool of VIPs in the primary.
     pub fn new(names: &[&'static str]) -> Self {
+        Self::with(names, |name, etcd| ApiServer::leaked(name, etcd))
+    }
+
+    /// Starts the clusters, each in its own way; an etcd that they may share is there.
+    pub fn with(names: &[&'static str], start: impl Fn(&'static str, &'static Etcd) -> &'static ApiServer) -> Self {
+        let setup = Self::bare(names, start);
+        install_crds(setup.primary());
+        setup.fill();
+        setup
+    }
+
+    /// As [`Setup::with`], without Causeway's definitions and objects.
+    pub fn bare(names: &[&'static str], start: impl Fn(&'static str, &'static Etcd) -> &'static ApiServer) -> Self {
+        let _room = Room::take(names.len());
         let etcd: &'static Etcd = Box::leak(Box::new(Etcd::start()));
-        Self::with(names, |name| Box::leak(Box::new(ApiServer::start(name, etcd))))
+        let servers = names.iter().map(|&name| (name, start(name, etcd))).collect();
+        Self { dir: TempDir::new().expect("a folder"), pods: Pods::default(), servers, _room }
     }
 
-    /// Starts the clusters, each with an etcd of its own, for tests that stop them.
-    pub fn apart(names: &[&'static str]) -> Self {
-        Self::with(names, ApiServer::start_own)
+    /// As [`Setup::new`], where no cluster is known but the primary.
+    pub fn unjoined(names: &[&'static str]) -> Self {
+        let setup = Self::bare(names, |name, etcd| ApiServer::leaked(name, etcd));
+        install_crds(setup.primary());
+        setup.fill_primary();
+        setup
     }
 
-    fn with(names: &[&'static str], start: impl Fn(&'static str) -> &'static ApiServer) -> Self {
-        let servers: Vec<_> = names.iter().map(|&name| (name, start(name))).collect();
-        let setup = Self { dir: TempDir::new().expect("a folder"), pods: Pods::default(), servers };
-        let primary = setup.primary();
-        install_crds(primary);
+    /// Writes a pool, and ClusterInfos of all clusters; the definitions are there.
+    pub fn fill(&self) {
+        self.fill_primary();
+        for (name, server) in &self.servers[1..] {
+            self.join(name, &server.kubeconfig_for("admin-token"));
+        }
+    }
+
+    fn fill_primary(&self) {
+        let primary = self.primary();
         primary.kubectl(&["create", "namespace", "causeway-system"]);
         let range = format!("{}/28", in_net(own_loopback_net(), 0));
         primary.apply(&manifests::pool_yaml("edge", &range));
         primary.apply(&format!(
             "apiVersion: causeway.dev/v1alpha1\nkind: ClusterInfo\nmetadata: {{name: {}}}\nspec: {{role: Primary, network: flat}}\n",
-            names[0]
+            self.servers[0].0
         ));
-        for (_, server) in &setup.servers {
+        for (_, server) in &self.servers {
             server.kubectl(&["create", "namespace", "shop"]);
         }
-        for (name, server) in &setup.servers[1..] {
-            setup.join(name, &server.kubeconfig_for("admin-token"));
-        }
-        setup
     }
 
     pub fn server(&self, name: &str) -> &'static ApiServer {
@@ -158,6 +178,17 @@ impl Setup {
             let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
             Some((text("reason"), text("message")))
         })
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        for (_, server) in &self.servers {
+            server.stop();
+        }
+        for (_, server) in &self.servers {
+            server.etcd().stop();
+        }
     }
 }
 

@@ -322,7 +322,7 @@ async fn an_access_with_ten_thousand_pods_is_cut_into_objects() {
     assert_eq!(since(server, &before), BTreeMap::from([("endpointsnapshots".to_owned(), 1)]));
 }
 
-const DNS_ENDPOINT: &str = "apiVersion: apiextensions.k8s.io/v1
+pub const DNS_ENDPOINT: &str = "apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: dnsendpoints.externaldns.k8s.io, annotations: {api-approved.kubernetes.io: 'https://github.com/kubernetes-sigs/external-dns/pull/2007'}}
 spec:

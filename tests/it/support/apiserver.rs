@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, OnceLock};
+use std::sync::{Condvar, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
+use super::host::Host;
 use super::{eventually, free_addr};
 
 /// The user of the kubeconfigs: may do everything.
@@ -28,6 +29,32 @@ pub fn binaries() -> &'static Path {
     })
 }
 
+/// Room for API servers that a test has for itself. Each holds 300 MB and keeps a core busy for 5 s when it starts, so
+/// that too many at once only time out; a test that starts some waits until there is room for all of them.
+pub struct Room(usize);
+
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static LEFT: Condvar = Condvar::new();
+
+impl Room {
+    /// Waits for room, which is there again when this goes out of scope.
+    pub fn take(count: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let most = (3 * cores).max(count);
+        let taken = TAKEN.lock().unwrap();
+        let mut taken = LEFT.wait_while(taken, |taken| *taken + count > most).unwrap();
+        *taken += count;
+        Self(count)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap() -= self.0;
+        LEFT.notify_all();
+    }
+}
+
 /// A process that ends with this one.
 struct Supervised {
     supervisor: Child,
@@ -36,15 +63,15 @@ struct Supervised {
 }
 
 impl Supervised {
-    fn spawn(log: &Path, program: &Path, args: &[String]) -> Self {
+    fn spawn(log: &Path, away: Option<&Away>, program: &Path, args: &[String]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apiserver/supervise.sh");
-        let mut supervisor = Command::new(script)
-            .arg(log)
-            .arg(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{script}: {e}"));
+        let mut command = Command::new(script);
+        command.arg(log);
+        if let Some(away) = away {
+            command.args(["ip", "netns", "exec", &away.namespace]);
+        }
+        let mut supervisor =
+            command.arg(program).args(args).stdin(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{script}: {e}"));
         let signals = supervisor.stdin.take();
         Self { supervisor, signals }
     }
@@ -67,17 +94,34 @@ impl Drop for Supervised {
     }
 }
 
+/// Another host.
+struct Away {
+    namespace: String,
+    address: IpAddr,
+}
+
 /// An etcd and the folder that it and its API servers write to.
 pub struct Etcd {
     dir: tempfile::TempDir,
     client: SocketAddr,
     peer: SocketAddr,
+    /// Where it and its API servers run, where it is not here.
+    away: Option<Away>,
     process: Mutex<Option<Supervised>>,
 }
 
 impl Etcd {
     /// Starts an empty one.
     pub fn start() -> Self {
+        Self::start_at(None)
+    }
+
+    /// Starts an empty one on another host, which has to last as long.
+    pub fn start_on(host: &Host) -> Self {
+        Self::start_at(Some(Away { namespace: host.name.clone(), address: host.far() }))
+    }
+
+    fn start_at(away: Option<Away>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let key = Command::new("openssl")
             .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"])
@@ -86,7 +130,8 @@ impl Etcd {
             .expect("openssl runs");
         assert!(key.status.success(), "openssl: {}", String::from_utf8_lossy(&key.stderr));
         fs::write(dir.path().join("tokens.csv"), format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n")).unwrap();
-        let etcd = Self { dir, client: free_addr(), peer: free_addr(), process: Mutex::new(None) };
+        let address = || SocketAddr::new(ip_of(away.as_ref()), free_addr().port());
+        let etcd = Self { dir, client: address(), peer: address(), process: Mutex::new(None), away };
         etcd.resume();
         etcd
     }
@@ -112,7 +157,8 @@ impl Etcd {
             "--log-level=warn".to_owned(),
         ];
         let log = self.dir.path().join("etcd.log");
-        *self.process.lock().unwrap() = Some(Supervised::spawn(&log, &binaries().join("etcd"), &args));
+        *self.process.lock().unwrap() =
+            Some(Supervised::spawn(&log, self.away.as_ref(), &binaries().join("etcd"), &args));
         eventually("etcd to answer", START, || std::net::TcpStream::connect(self.client).ok());
     }
 }
@@ -127,16 +173,27 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts a cluster of its own for a test that stops it or its etcd. Neither is freed before the process ends.
+    /// Starts a cluster with an etcd of its own. What describes it is not freed before the process ends.
     pub fn start_own(name: &str) -> &'static ApiServer {
-        Box::leak(Box::new(Self::start(name, Box::leak(Box::new(Etcd::start())))))
+        Self::leaked(name, Box::leak(Box::new(Etcd::start())))
+    }
+
+    /// As [`ApiServer::start_own`], on another host.
+    pub fn start_on(name: &str, host: &Host) -> &'static ApiServer {
+        Self::leaked(name, Box::leak(Box::new(Etcd::start_on(host))))
+    }
+
+    /// As [`ApiServer::start`], for those who keep no owner.
+    pub fn leaked(name: &str, etcd: &'static Etcd) -> &'static ApiServer {
+        Box::leak(Box::new(Self::start(name, etcd)))
     }
 
     /// Starts an API server whose objects are apart from those of others on the same etcd.
     pub fn start(name: &str, etcd: &'static Etcd) -> Self {
         let dir = etcd.dir.path();
         let kubeconfig = dir.join(format!("{name}.kubeconfig"));
-        let server = Self { name: name.to_owned(), address: free_addr(), etcd, process: Mutex::new(None), kubeconfig };
+        let address = SocketAddr::new(ip_of(etcd.away.as_ref()), free_addr().port());
+        let server = Self { name: name.to_owned(), address, etcd, process: Mutex::new(None), kubeconfig };
         server.resume();
         fs::write(&server.kubeconfig, server.kubeconfig_for(ADMIN_TOKEN)).expect("the kubeconfig is written");
         server
@@ -155,13 +212,13 @@ impl ApiServer {
         let args = [
             format!("--etcd-servers=http://{}", self.etcd.client),
             format!("--etcd-prefix=/{name}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--bind-address={}", self.address.ip()),
+            format!("--advertise-address={}", self.address.ip()),
             format!("--secure-port={}", self.address.port()),
             format!("--cert-dir={}", path(&format!("certs-{name}"))),
             format!("--token-auth-file={}", path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
-            format!("--service-account-issuer=https://{name}.test"),
+            format!("--service-account-issuer={}", self.issuer()),
             format!("--service-account-key-file={key}"),
             format!("--service-account-signing-key-file={key}"),
             // No controller makes the service account that it asks for.
@@ -170,14 +227,31 @@ impl ApiServer {
             "--endpoint-reconciler-type=none".to_owned(),
         ];
         let log = dir.join(format!("{name}.log"));
-        *self.process.lock().unwrap() = Some(Supervised::spawn(&log, &binaries().join("kube-apiserver"), &args));
+        let program = binaries().join("kube-apiserver");
+        *self.process.lock().unwrap() = Some(Supervised::spawn(&log, self.etcd.away.as_ref(), &program, &args));
+        self.wait_ready();
+    }
+
+    /// Waits until it says that it is ready, its etcd included.
+    pub fn wait_ready(&self) {
         let ready = || {
             let url = format!("https://{}/readyz", self.address);
             let auth = format!("Authorization: Bearer {ADMIN_TOKEN}");
             let args = ["-kfsS", "-o", "/dev/null", "--max-time", "2", "-H", &auth, &url];
             Command::new("curl").args(args).stderr(Stdio::null()).status().expect("curl runs").success().then_some(())
         };
-        eventually(&format!("the API server of {name} to be ready; see {}", log.display()), START, ready);
+        let log = self.etcd.dir.path().join(format!("{}.log", self.name));
+        eventually(&format!("the API server of {} to be ready; see {}", self.name, log.display()), START, ready);
+    }
+
+    /// The key that signs the tokens of its service accounts.
+    pub fn signing_key(&self) -> PathBuf {
+        self.etcd.dir.path().join("sa.key")
+    }
+
+    /// Who issues them.
+    pub fn issuer(&self) -> String {
+        format!("https://{}.test", self.name)
     }
 
     /// Sends a signal to the server, such as `STOP` and `CONT`: silence without a closed connection.
@@ -269,6 +343,10 @@ pub fn shared(index: usize) -> &'static ApiServer {
     static ETCD: LazyLock<&'static Etcd> = LazyLock::new(|| Box::leak(Box::new(Etcd::start())));
     static SERVERS: [OnceLock<ApiServer>; 5] = [const { OnceLock::new() }; 5];
     SERVERS[index].get_or_init(|| ApiServer::start(&format!("shared{index}"), &ETCD))
+}
+
+fn ip_of(away: Option<&Away>) -> IpAddr {
+    away.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |away| away.address)
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -46,6 +46,21 @@ impl Host {
         format!("{net}:1").parse().expect("an address")
     }
 
+    /// The host's end of the pair.
+    pub fn far(&self) -> IpAddr {
+        format!("198.18.{}.2", self.index).parse().expect("an address")
+    }
+
+    /// From now on the host's packets to this machine are dropped, and nobody is told.
+    pub fn drop_packets(&self) {
+        ip(&format!("-n {} route add blackhole {}/32", self.name, self.near));
+    }
+
+    /// They come through again.
+    pub fn pass_packets(&self) {
+        ip(&format!("-n {} route del blackhole {}/32", self.name, self.near));
+    }
+
     /// Sends this machine's packets for the pool to the host, as a router would.
     pub fn route_here(&self, pool: &str) {
         let far = if pool.contains(':') {
