@@ -13,4 +13,5 @@ mod rotation;
 mod scale;
 mod setup;
 mod snapshots;
+mod snapshots_user;
 mod writes;
