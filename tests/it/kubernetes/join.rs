@@ -163,15 +163,16 @@ async fn clusters_join_rotate_and_leave_under_a_control_plane_with_its_role_alon
     });
     assert_eq!(primary.kubectl(&["get", "virtualips", "-o", "name"]).lines().count(), 1);
     primary.apply(DNS_ENDPOINT);
-    let wishes = r#"{"spec": {"publish": {"serviceStatus": true, "dnsEndpoint": true}}}"#;
+    let wishes =
+        r#"{"spec": {"hostnames": ["checkout.example.com"], "publish": {"serviceStatus": true, "dnsEndpoint": true}}}"#;
     primary.kubectl(&["-n", "shop", "patch", "clusteraccess", "checkout", "--type=merge", "-p", wishes]);
     let balanced = r#"{"spec": {"type": "LoadBalancer", "loadBalancerClass": "causeway.dev/vip"}}"#;
     primary.kubectl(&["-n", "shop", "patch", "service", "checkout", "--type=merge", "-p", balanced]);
-    eventually("the Service and ExternalDNS to be told", 2 * WITHIN, || {
-        let service = get(primary, "service", "checkout")?;
-        let told = service["status"]["loadBalancer"]["ingress"][0]["ip"] == to.ip().to_string();
-        (told && get(primary, "dnsendpoint", "checkout").is_some()).then_some(())
+    eventually("the Service to be told", 2 * WITHIN, || {
+        let ingress = get(primary, "service", "checkout")?["status"]["loadBalancer"]["ingress"][0]["ip"].clone();
+        (ingress == to.ip().to_string()).then_some(())
     });
+    eventually("ExternalDNS to be told", 2 * WITHIN, || get(primary, "dnsendpoint", "checkout"));
     primary.kubectl(&["-n", "shop", "delete", "clusteraccess", "checkout"]);
     eventually("what belongs to the access to go with it", 2 * WITHIN, || {
         (snapshots().is_empty() && primary.kubectl(&["get", "virtualips", "-o", "name"]).is_empty()).then_some(())

@@ -15,4 +15,5 @@ mod scale;
 mod setup;
 mod silence;
 mod snapshots;
+mod snapshots_user;
 mod writes;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::setup::{PORT, Pod, Setup, wait_cluster};
 use crate::e2e::{clusterset, resolve};
+use crate::support::apiserver::ApiServer;
 use crate::support::eventually;
 use crate::support::fleet::{ControlPlane, Gateway};
 use crate::support::traffic::{self, Stream};
@@ -41,7 +42,7 @@ struct Scene {
 impl Scene {
     /// Two clusters with an access to a service, and one to each pod of another service, which changes allocate for.
     async fn new() -> Self {
-        let setup = Setup::apart(&["primary", "east"]);
+        let setup = Setup::with(&["primary", "east"], |name, _| ApiServer::start_own(name));
         setup.deploy("checkout", 1).await;
         let checkout = setup.start_pods("east", "checkout-more", 2).await;
         setup.put_service("east", "checkout", &checkout);
