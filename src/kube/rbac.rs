@@ -72,6 +72,7 @@ fn resource_of(kind: ObjectKind) -> (&'static str, &'static str) {
         ObjectKind::ClusterInfo => (CAUSEWAY, "clusterinfos"),
         ObjectKind::VipPool => (CAUSEWAY, "vippools"),
         ObjectKind::ClusterAccess => (CAUSEWAY, "clusteraccesses"),
+        ObjectKind::EndpointSnapshot => (CAUSEWAY, "endpointsnapshots"),
     }
 }
 

@@ -10,7 +10,7 @@ use super::de::{TypeError, from_node};
 use super::tree::{Node, SyntaxError, Value};
 use super::{json, yaml};
 use crate::kube::convert::{self, Converted};
-use crate::kube::field::closest;
+use crate::kube::field::{closest, one_of};
 use crate::kube::kinds;
 use crate::model::object::{Object, ObjectKey};
 
@@ -228,6 +228,9 @@ impl Decoded {
             (kinds::API_VERSION, "ClusterInfo") => convert_as::<kinds::ClusterInfo>(&node, convert::cluster_info),
             (kinds::API_VERSION, "ClusterAccess") => convert_as::<kinds::ClusterAccess>(&node, convert::cluster_access),
             (kinds::API_VERSION, "VipPool") => convert_as::<kinds::VipPool>(&node, convert::vip_pool),
+            (kinds::API_VERSION, "EndpointSnapshot") => {
+                convert_as::<kinds::EndpointSnapshot>(&node, convert::endpoint_snapshot)
+            }
             _ => return self.other_kind(&node, identity),
         };
         match converted {
@@ -262,8 +265,8 @@ impl Decoded {
     /// A kind that is not read. Others' kinds are ordinary in a dump of a cluster; what looks like
     /// one of ours, misspelt, is a mistake that must not pass in silence.
     fn other_kind(&mut self, node: &Node<'_>, identity: &Identity) {
-        const OURS: [&str; 3] = ["ClusterInfo", "ClusterAccess", "VipPool"];
-        const LATER: [&str; 2] = ["EndpointSnapshot", "VirtualIp"];
+        const OURS: [&str; 4] = ["ClusterInfo", "ClusterAccess", "VipPool", "EndpointSnapshot"];
+        const LATER: [&str; 1] = ["VirtualIp"];
         let Identity { api_version, kind, object } = identity;
         let line = |field: &str| node.line_of(field);
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
@@ -281,7 +284,7 @@ impl Decoded {
             let message = format!("this version has no kind `{kind}`");
             let remedy = match closest(kind, OURS) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => "remove the object; the kinds are `ClusterInfo`, `ClusterAccess` and `VipPool`".to_owned(),
+                None => format!("remove the object; the kinds are {}", one_of(&OURS)),
             };
             return self.find(line("kind"), object, "kind", message, remedy);
         }

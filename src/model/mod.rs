@@ -7,4 +7,5 @@ pub mod decision;
 pub mod id;
 pub mod object;
 pub mod slot;
+pub mod snapshot;
 pub mod world;

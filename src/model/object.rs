@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::id::{ClusterName, NamespacedName, PoolName};
+use super::snapshot::UserSnapshot;
 
 /// Kubernetes labels.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
@@ -31,6 +32,8 @@ pub enum Object {
     Access(Access),
     /// Addresses to give to accesses.
     Pool(Pool),
+    /// What a user says of an access's backends.
+    Snapshot(UserSnapshot),
 }
 
 /// The kinds of [`Object`].
@@ -50,6 +53,8 @@ pub enum ObjectKind {
     ClusterAccess,
     /// `causeway.dev/v1alpha1` VipPool.
     VipPool,
+    /// `causeway.dev/v1alpha1` EndpointSnapshot.
+    EndpointSnapshot,
 }
 
 /// Identifies an object within its cluster.
@@ -85,6 +90,7 @@ impl Object {
             Object::Node(n) => (ObjectKind::Node, none, n.name.clone()),
             Object::Access(a) => (ObjectKind::ClusterAccess, a.id.namespace.clone(), a.id.name.clone()),
             Object::Pool(p) => (ObjectKind::VipPool, none, Arc::from(p.name.as_str())),
+            Object::Snapshot(s) => (ObjectKind::EndpointSnapshot, s.id.namespace.clone(), s.id.name.clone()),
         };
         ObjectKey { kind, namespace, name }
     }

@@ -14,7 +14,7 @@ use crate::model::Timestamp;
 use crate::model::decision::{NodeRole, Readiness};
 use crate::model::id::NamespacedName;
 use crate::model::object::{Access, ClusterRole};
-use crate::model::world::{ClusterState, MergedService, Sync};
+use crate::model::world::{ClusterState, MergedService, NoEffect, Sync};
 use crate::policy::LbConfig;
 use crate::vip::{VipState, VipStatus};
 
@@ -94,6 +94,11 @@ impl Owner {
         for ignored in self.world.ignored() {
             let remedy = "put it into the primary cluster's folder".to_owned();
             tell(ignored.cluster.as_str(), ignored.object.to_string(), "", ignored.reason.clone(), remedy);
+        }
+        for snapshot in self.world.user_snapshots() {
+            if let Err(NoEffect { message, remedy, .. }) = snapshot.effect {
+                tell("", format!("EndpointSnapshot {}", snapshot.id), "spec", message, remedy);
+            }
         }
         for node in self.feedback.nodes() {
             if node.shared_since().is_some_and(|since| now.saturating_sub(since) > SHARED_ID_MS) {

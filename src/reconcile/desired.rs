@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::claims::service_name;
 use super::views::{AudienceKey, Backend, Desired, Wanted};
 use crate::model::id::{ClusterName, NamespacedName};
-use crate::model::world::World;
+use crate::model::world::{AccessScope, World};
 use crate::vip::{Audience, Offer, Plan};
 
 /// The name that Envoy's cluster, endpoints and route of an offer's backend share.
@@ -47,10 +47,13 @@ fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Ba
     let slot = &offer.slot;
     // While a VIP is withdrawn its access may be gone already. It drains as it served: with the default, requests
     // would go to clusters that the access left out.
-    let (clusters, lb_config) = match (world.access(&slot.access), before) {
-        (Some(access), _) => (access.clusters.clone(), access.lb_config.clone()),
-        (None, Some(before)) => (before.clusters.clone(), before.lb_config.clone()),
-        (None, None) => Default::default(),
+    let (scope, lb_config) = match (world.access(&slot.access), before) {
+        (Some(access), _) => (AccessScope::of(access), access.lb_config.clone()),
+        (None, Some(before)) => (before.scope.clone(), before.lb_config.clone()),
+        (None, None) => {
+            let (access, own_service) = (slot.access.clone(), slot.service.name.clone());
+            (AccessScope { access, own_service, clusters: BTreeSet::new() }, serde_json::Value::default())
+        }
     };
     Backend {
         name: name.clone(),
@@ -59,12 +62,12 @@ fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Ba
         port: offer.port.clone(),
         hostnames: BTreeSet::new(),
         cluster_hostnames: if slot.pod.is_none() && offer.port.protocol.is_http() {
-            cluster_hostnames(world, &slot.service, &clusters)
+            cluster_hostnames(world, &slot.service, &scope.clusters)
         } else {
             BTreeMap::new()
         },
         addresses: BTreeSet::new(),
-        clusters,
+        scope,
         lb_config,
     }
 }
@@ -90,5 +93,5 @@ pub fn is_outdated<'a>(world: &World, desired: &Desired, services: impl Iterator
         .flatten()
         .filter_map(|name| desired.backends.get(name))
         .filter(|backend| backend.pod.is_none() && backend.port.protocol.is_http())
-        .any(|backend| cluster_hostnames(world, &backend.service, &backend.clusters) != backend.cluster_hostnames)
+        .any(|backend| cluster_hostnames(world, &backend.service, &backend.scope.clusters) != backend.cluster_hostnames)
 }

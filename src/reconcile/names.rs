@@ -9,7 +9,7 @@ use super::views::Desired;
 use crate::dns::Record;
 use crate::model::decision::Readiness;
 use crate::model::id::NamespacedName;
-use crate::model::world::World;
+use crate::model::world::{AccessScope, World};
 use crate::vip::{Plan, Published};
 
 /// The records of all names.
@@ -35,16 +35,20 @@ pub fn records(world: &World, plan: &Plan, desired: &Desired) -> Vec<Record> {
     records
 }
 
-/// The pods that can be used, by service and port name: asked once for all VIPs of a service.
-type UsablePods<'a> = HashMap<(&'a NamespacedName, &'a Arc<str>), HashSet<Arc<str>>>;
+/// The pods that can be used, by access, service and port name: asked once for all VIPs of an access's service.
+type UsablePods<'a> = HashMap<(&'a NamespacedName, &'a NamespacedName, &'a Arc<str>), HashSet<Arc<str>>>;
 
 /// A pod's own VIP leads nowhere while the pod cannot be used, so that its names are not answered then. A service's
 /// VIP stays: which of its pods can be used is Envoy's to know, and it answers 503 in their absence.
 fn is_useful<'a>(world: &World, vip: &'a Published, usable: &mut UsablePods<'a>) -> bool {
     let Some(pod) = &vip.slot.pod else { return true };
     vip.ports.iter().any(|port| {
-        let pods = usable.entry((&vip.slot.service, &port.name)).or_insert_with(|| {
-            let endpoints = world.endpoints(&vip.slot.service, &port.name, &BTreeSet::new());
+        let (access, service) = (&vip.slot.access, &vip.slot.service);
+        let pods = usable.entry((access, service, &port.name)).or_insert_with(|| {
+            let endpoints = match world.access(access) {
+                Some(access) => world.access_pods(&AccessScope::of(access), service, &port.name),
+                None => world.endpoints(service, &port.name, &BTreeSet::new()),
+            };
             let able = endpoints.iter().filter(|endpoint| endpoint.readiness != Readiness::NotReady);
             able.filter_map(pod_label).collect()
         });

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use super::owner::Owner;
 use crate::kube::kinds::{
-    AccessVipStatus, ClusterAccessStatus, ClusterCounts, SnapshotPod, StatusCondition, VipPoolStatus, VirtualIpGateway,
-    VirtualIpStatus,
+    AccessVipStatus, ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, SnapshotPod, StatusCondition,
+    VipPoolStatus, VirtualIpGateway, VirtualIpStatus,
 };
 use crate::kube::outbox::{ClusterSeen, DnsRecord, ServiceAddresses, SnapshotContent, SnapshotKey};
 use crate::model::decision::{Endpoint, Readiness};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{Access, AddressRange, Pool, VipPer};
-use crate::model::world::{ClusterState, Sync, Touched};
+use crate::model::world::{AccessScope, ClusterState, Sync, Touched};
 use crate::vip::VipStatus;
 
 /// An access's service.
@@ -34,6 +34,7 @@ pub(super) struct Told {
     services: BTreeMap<NamespacedName, ServiceAddresses>,
     dns_endpoints: BTreeMap<NamespacedName, Vec<DnsRecord>>,
     snapshots: BTreeMap<Pair, BTreeMap<ClusterName, Arc<SnapshotContent>>>,
+    users: BTreeMap<NamespacedName, EndpointSnapshotStatus>,
     complete: bool,
 }
 
@@ -44,6 +45,7 @@ impl Owner {
         let mut told = std::mem::take(&mut self.told);
         let clusters = self.changed_clusters(&mut told);
         let mut pairs = self.touched_pairs(touched);
+        let mut concerned = self.world.snapshots_concerned(touched);
         let (mut accesses, mut vips, mut pools) = (Vec::new(), Vec::new(), Vec::new());
         let (mut services, mut dns_endpoints) = (Vec::new(), Vec::new());
         if planned || !touched.accesses.is_empty() {
@@ -52,8 +54,13 @@ impl Owner {
         if planned {
             vips = self.changed_vips(&mut told);
             pools = self.changed_pools(&mut told);
-            pairs.extend(self.changed_bindings(&mut told));
+            let rebound = self.changed_bindings(&mut told);
+            if !rebound.is_empty() {
+                concerned.extend(self.world.user_snapshots().map(|snapshot| snapshot.id));
+            }
+            pairs.extend(rebound);
         }
+        let users = self.changed_users(concerned, &mut told);
         if planned || !touched.accesses.is_empty() {
             services = changes(&mut told.services, self.service_addresses(&told.bindings));
             dns_endpoints = changes(&mut told.dns_endpoints, self.dns_records());
@@ -74,13 +81,14 @@ impl Owner {
         self.told = told;
         if complete
             || [clusters.len(), accesses.len(), vips.len(), pools.len(), snapshots.len()].iter().any(|count| *count > 0)
-            || [services.len(), dns_endpoints.len()].iter().any(|count| *count > 0)
+            || [services.len(), dns_endpoints.len(), users.len()].iter().any(|count| *count > 0)
         {
             outbox.put(|waiting| {
                 waiting.seen.extend(clusters);
                 waiting.accesses.extend(accesses);
                 waiting.vips.extend(vips);
                 waiting.pools.extend(pools);
+                waiting.user_snapshots.extend(users);
                 waiting.services.extend(services);
                 waiting.dns_endpoints.extend(dns_endpoints);
                 waiting.snapshots.extend(snapshots);
@@ -220,6 +228,47 @@ impl Owner {
         pairs
     }
 
+    /// What users' snapshots are bound to, and whether they have the effect that they ask for.
+    fn changed_users(
+        &self,
+        concerned: BTreeSet<NamespacedName>,
+        told: &mut Told,
+    ) -> Vec<(NamespacedName, Option<EndpointSnapshotStatus>)> {
+        let mut changed = Vec::new();
+        for id in concerned {
+            let status = self.world.user_snapshot(&id).map(|snapshot| {
+                let bound = told.bindings.get(&(snapshot.access, snapshot.service)).cloned();
+                let (vips, hostnames) = bound.unwrap_or_default();
+                let (status, reason, message) = match snapshot.effect {
+                    Ok(()) => ("True", "Effective", String::new()),
+                    Err(why) => ("False", why.reason, format!("{}; {}", why.message, why.remedy)),
+                };
+                let effective = StatusCondition {
+                    kind: "Effective".to_owned(),
+                    status: status.to_owned(),
+                    reason: reason.to_owned(),
+                    message,
+                    observed_generation: snapshot.generation,
+                    ..StatusCondition::default()
+                };
+                EndpointSnapshotStatus {
+                    vips: vips.into_iter().collect(),
+                    hostnames: hostnames.iter().map(ToString::to_string).collect(),
+                    conditions: vec![effective],
+                    ..EndpointSnapshotStatus::default()
+                }
+            });
+            let before = match &status {
+                Some(status) => told.users.insert(id.clone(), status.clone()),
+                None => told.users.remove(&id),
+            };
+            if before != status {
+                changed.push((id, status));
+            }
+        }
+        changed
+    }
+
     fn changed_snapshots(&self, pair: Pair, told: &mut Told) -> Vec<(SnapshotKey, Option<Arc<SnapshotContent>>)> {
         let binding = told.bindings.get(&pair).cloned().unwrap_or_default();
         let wanted = self.snapshots_of(&pair, &binding);
@@ -256,8 +305,9 @@ impl Owner {
         for cluster in &merged.clusters {
             pods.entry(cluster.clone()).or_default();
         }
+        let scope = AccessScope::of(access);
         for port in &merged.ports {
-            for endpoint in self.world.endpoints(service, &port.name, &access.clusters) {
+            for endpoint in self.world.access_pods(&scope, service, &port.name) {
                 let pods = pods.entry(endpoint.cluster.clone()).or_default();
                 let name = match &endpoint.pod {
                     Some(pod) => pod.to_string(),

@@ -11,7 +11,7 @@ use crate::feedback::NodeRef;
 use crate::model::decision::{ClientView, Endpoint, LbInput, NodeRole};
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::ServicePort;
-use crate::model::world::World;
+use crate::model::world::{AccessScope, World};
 use crate::policy;
 use crate::snapshot::{Edit, Reference, Resource, ResourceType, XdsSnapshot};
 use crate::vip::Audience;
@@ -36,8 +36,8 @@ pub struct Backend {
     pub cluster_hostnames: BTreeMap<Arc<str>, ClusterName>,
     /// Its VIPs.
     pub addresses: BTreeSet<IpAddr>,
-    /// Clusters to take endpoints from; empty means all.
-    pub clusters: BTreeSet<ClusterName>,
+    /// Whose endpoints it takes.
+    pub scope: AccessScope,
     /// The load-balancing policy's configuration.
     pub lb_config: serde_json::Value,
 }
@@ -124,9 +124,7 @@ struct Built {
 impl Built {
     /// Whether the backend would be decided from the same. Host names and addresses do not matter here.
     fn is_of(&self, backend: &Backend) -> bool {
-        self.from.port == backend.port
-            && self.from.clusters == backend.clusters
-            && self.from.lb_config == backend.lb_config
+        self.from.port == backend.port && self.from.scope == backend.scope && self.from.lb_config == backend.lb_config
     }
 }
 
@@ -141,8 +139,8 @@ pub struct Views {
     of_pods: HashMap<PodsKey, HashMap<Arc<str>, Vec<Endpoint>>>,
 }
 
-/// A service, the name of its port, and the clusters.
-type PodsKey = (NamespacedName, Arc<str>, BTreeSet<ClusterName>);
+/// A service, the name of its port, and whose endpoints they are.
+type PodsKey = (NamespacedName, Arc<str>, AccessScope);
 
 /// What a turn needs to bring views up to date.
 pub struct Turn<'a> {
@@ -289,12 +287,13 @@ impl Views {
 
     /// The backend's endpoints. Those of a service with a VIP for each pod are sorted by pod once, not for each.
     fn endpoints(&mut self, backend: &Backend, world: &World) -> Vec<Endpoint> {
-        let all = || world.endpoints(&backend.service, &backend.port.name, &backend.clusters);
-        let Some(pod) = &backend.pod else { return all() };
-        let key = (backend.service.clone(), backend.port.name.clone(), backend.clusters.clone());
+        let (scope, service, port) = (&backend.scope, &backend.service, &backend.port.name);
+        let Some(pod) = &backend.pod else { return world.access_endpoints(scope, service, port) };
+        let key = (service.clone(), port.clone(), scope.clone());
         let of_pods = self.of_pods.entry(key).or_insert_with(|| {
             let mut of_pods: HashMap<Arc<str>, Vec<Endpoint>> = HashMap::new();
-            for endpoint in all() {
+            // What users add is no pod, and has no VIP of its own.
+            for endpoint in world.access_pods(scope, service, port) {
                 if let Some(label) = pod_label(&endpoint) {
                     of_pods.entry(label).or_default().push(endpoint);
                 }

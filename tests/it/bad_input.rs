@@ -431,6 +431,71 @@ const ACCESSES: &[Case] = &[
     ),
 ];
 
+const SNAPSHOT: &str =
+    "apiVersion: causeway.dev/v1alpha1\nkind: EndpointSnapshot\nmetadata: {namespace: shop, name: mine}\n";
+
+/// EndpointSnapshots; the text follows [`SNAPSHOT`].
+const SNAPSHOTS: &[Case] = &[
+    case("spec:\n⟦  pods: []⟧\n", "", "spec.access", "`access` is missing", "add `access`"),
+    case("spec:\n⟦  access: Checkout⟧\n", "", "spec.access", "upper case", "name of a ClusterAccess"),
+    case("spec:\n  access: a\n⟦  acces: b⟧\n", "", "spec.acces", "no field `acces`", "did you mean `access`?"),
+    case("spec:\n  access: a\n⟦  owner: Me⟧\n", "", "spec.owner", "`Me`", "use `System` or `User`"),
+    case("spec:\n  access: a\n⟦  service: b/c⟧\n", "", "spec.service", "characters", "name of a Service"),
+    case("spec:\n  access: a\n⟦  cluster: a.b⟧\n", "", "spec.cluster", "characters", "for the primary"),
+    case(
+        "spec:\n  access: a\n  pods:\n⟦  - {weight: 2}⟧\n",
+        "",
+        "spec.pods[0].name",
+        "`name` is missing",
+        "add `name`",
+    ),
+    case("spec:\n  access: a\n  pods:\n⟦  - {name: VM}⟧\n", "", "spec.pods[0].name", "upper case", "a pod's name"),
+    case(
+        "spec:\n  access: a\n  pods:\n  - {name: vm}\n⟦  - {name: vm}⟧\n",
+        "",
+        "spec.pods[1].name",
+        "twice; first in spec.pods[0]",
+        "another name",
+    ),
+    case(
+        "spec:\n  access: a\n  pods:\n  - name: vm\n⟦    addresses: [vm.local]⟧\n",
+        "",
+        "spec.pods[0].addresses[0]",
+        "`vm.local` is no IP address",
+        "the backend answers",
+    ),
+    case(
+        "spec:\n  access: a\n  pods:\n  - name: vm\n    addresses:\n    - 10.0.0.1\n⟦    - 224.0.0.1⟧\n",
+        "",
+        "spec.pods[0].addresses[1]",
+        "multicast",
+        "the backend answers",
+    ),
+    case(
+        "spec:\n  access: a\n  pods:\n  - name: vm\n    ports:\n⟦      http: 0⟧\n",
+        "",
+        "spec.pods[0].ports[http]",
+        "0 is no port number",
+        "1 to 65535",
+    ),
+    case(
+        "spec:\n  access: a\n  pods:\n  - name: vm\n    ports:\n⟦      HTTP: 80⟧\n",
+        "",
+        "spec.pods[0].ports[HTTP]",
+        "upper case",
+        "name of a port",
+    ),
+    case(
+        "spec:\n  access: a\n  pods:\n  - name: vm\n⟦    weight: 1001⟧\n",
+        "",
+        "spec.pods[0].weight",
+        "1001 is no weight",
+        "1 to 1000",
+    ),
+    case("spec:\n  access: a\n  pods:\n  - name: vm\n⟦    weight: -1⟧\n", "", "spec.pods[0].weight", "-1", "whole"),
+    case("spec:\n  access: a\n  pods:\n  - name: vm\n⟦    drain: soon⟧\n", "", "spec.pods[0].drain", "soon", "true"),
+];
+
 /// The content of the file, its line that is to be told, and the object where the table leaves it
 /// out.
 fn prepared(prefix: &str, object: &str, case: &Case) -> (String, u32, String) {
@@ -449,6 +514,7 @@ fn cases() -> Vec<(String, u32, String, &'static Case)> {
         (POOL, "VipPool edge", POOLS),
         (INFO, "ClusterInfo east", INFOS),
         (ACCESS, "ClusterAccess shop/checkout", ACCESSES),
+        (SNAPSHOT, "EndpointSnapshot shop/mine", SNAPSHOTS),
     ];
     let prepare = |(prefix, object, table): (&'static str, &'static str, &'static [Case])| {
         table.iter().map(move |case| {

@@ -5,11 +5,13 @@ mod access;
 mod cluster;
 mod core;
 mod pool;
+mod snapshot;
 
 pub use self::core::{endpoint_slice, node, pod, service};
 pub use access::cluster_access;
 pub use cluster::cluster_info;
 pub use pool::{parse_address_range, vip_pool};
+pub use snapshot::endpoint_snapshot;
 
 use std::net::IpAddr;
 use std::sync::Arc;

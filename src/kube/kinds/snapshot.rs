@@ -21,6 +21,7 @@ use super::StatusCondition;
     category = "causeway",
     status = "EndpointSnapshotStatus",
     namespaced,
+    selectable = ".spec.owner",
     doc = "The snapshot information of an access's pods in one cluster. Causeway writes those of owner System; users write their own, of owner User, for backends outside of Kubernetes and to weigh or drain pods."
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -33,7 +34,9 @@ pub struct EndpointSnapshotSpec {
     pub service: Option<String>,
     /// The cluster whose pods these are, and whose network they are in; the primary where not said.
     pub cluster: Option<String>,
-    /// The pods, by name.
+    /// The pods, by name. In a user's object, an entry with addresses is a further backend of the access; one without is
+    /// about the pod of that name, for this access only. Where several of a user's objects speak of the same name in the
+    /// same cluster, the last object by name has the last word on each field.
     #[serde(default)]
     pub pods: Vec<SnapshotPod>,
 }
@@ -52,7 +55,7 @@ pub enum SnapshotOwner {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SnapshotPod {
-    /// Its name. In a user's object without addresses: the pod of the cluster to weigh or to drain.
+    /// Its name. In a user's object without addresses: the pod of the cluster to weigh, to drain or to take out.
     pub name: String,
     /// `metadata.uid` of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +76,7 @@ pub struct SnapshotPod {
     /// is not said is the service's own number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<String, u16>,
-    /// Whether it takes traffic; true where not said.
+    /// Whether it takes traffic; true where not said. It cannot give traffic to a pod that is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
     /// Its share relative to others, 1 to 1000; in a user's object without addresses, what the pod says where not said.

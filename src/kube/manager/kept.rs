@@ -11,8 +11,9 @@ use crate::model::id::ClusterName;
 use crate::model::object::{Object, ObjectKey};
 use crate::store::{ObjectChanges, Store, StoreError, is_kept};
 
-/// The pause between writes: a change that is lost to a crash is told again by its cluster.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause between writes. A change that is lost to a crash is told again by its cluster, unless that cannot be read
+/// just then.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What waits, reduced to its outcome.
 #[derive(Default)]

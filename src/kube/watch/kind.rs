@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
+use kube::core::Status;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, CustomResourceExt, Resource};
 use serde::de::DeserializeOwned;
@@ -69,7 +70,18 @@ async fn read(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>) {
             let convert = |o: &kinds::VipPoolResource| one(convert::vip_pool(&as_file!(VipPool, o)));
             of_causeway(kind, client, out, convert).await;
         }
+        ObjectKind::EndpointSnapshot => {
+            let convert =
+                |o: &kinds::EndpointSnapshotResource| one(convert::endpoint_snapshot(&as_file!(EndpointSnapshot, o)));
+            of_causeway(kind, client, out, convert).await;
+        }
     }
+}
+
+/// Which objects of a kind are asked for; all where nothing is said. Of EndpointSnapshots most are Causeway's own, which
+/// it need not be told.
+fn fields_of(kind: ObjectKind) -> Option<&'static str> {
+    (kind == ObjectKind::EndpointSnapshot).then_some("spec.owner=User")
 }
 
 /// Kubernetes' own kinds, whose form the API server vouches for.
@@ -179,6 +191,8 @@ struct Watch<K, F> {
     patience: u32,
     /// The API server streams lists (Kubernetes 1.32 and newer by default).
     streams: bool,
+    /// Which objects are asked for.
+    fields: Option<&'static str>,
 }
 
 /// Nobody listens any more.
@@ -190,7 +204,7 @@ where
     F: Fn(&K) -> Vec<Item>,
 {
     fn new(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, items: F) -> Self {
-        Self { kind, api: Api::all(client), out, items, patience: PATIENCE, streams: true }
+        Self { kind, api: Api::all(client), out, items, patience: PATIENCE, streams: true, fields: fields_of(kind) }
     }
 
     async fn run(mut self) {
@@ -202,6 +216,9 @@ where
         let mut config = watcher::Config::default().timeout(self.patience);
         if self.streams {
             config = config.streaming_lists();
+        }
+        if let Some(fields) = self.fields {
+            config = config.fields(fields);
         }
         let mut chunks = pin!(watcher(self.api.clone(), config).ready_chunks(CHUNK));
         let (mut is_listing, mut tries) = (true, 0);
@@ -230,6 +247,10 @@ where
                         let pause = PAUSES_MS[tries.min(PAUSES_MS.len() - 1)];
                         tries += 1;
                         tokio::time::sleep(Duration::from_millis(pause)).await;
+                        if is_listing && self.fields.is_some() && is_unselectable(&error) {
+                            self.fields = None;
+                            return Ok(());
+                        }
                         if is_listing && self.streams && is_unsupported(&error) {
                             self.streams = false;
                             return Ok(());
@@ -278,11 +299,22 @@ fn refused(kind: ObjectKind, error: &watcher::Error) -> Refused {
 
 /// An API server that does not know streaming lists refuses their parameters.
 fn is_unsupported(error: &watcher::Error) -> bool {
-    let status = match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) | watcher::Error::WatchError(status) => status,
-        _ => return false,
-    };
-    matches!(status.code, 400 | 422)
+    is_refusal(error, |status| matches!(status.code, 400 | 422))
+}
+
+/// The API server does not know the fields by which objects were to be selected: the kind's definition is older, or the
+/// server is (before Kubernetes 1.31).
+fn is_unselectable(error: &watcher::Error) -> bool {
+    is_refusal(error, |status| status.code == 400 && status.message.contains("field label not supported"))
+}
+
+fn is_refusal(error: &watcher::Error, is_meant: impl Fn(&Status) -> bool) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => is_meant(status),
+        _ => false,
+    }
 }
 
 /// The list took longer than it was given.

@@ -23,7 +23,8 @@ const WAITING: usize = 64;
 pub const OF_ALL: [ObjectKind; 4] = [ObjectKind::Node, ObjectKind::Service, ObjectKind::Pod, ObjectKind::EndpointSlice];
 
 /// The kinds that are read of the primary as well.
-pub const OF_PRIMARY: [ObjectKind; 3] = [ObjectKind::ClusterInfo, ObjectKind::VipPool, ObjectKind::ClusterAccess];
+pub const OF_PRIMARY: [ObjectKind; 4] =
+    [ObjectKind::ClusterInfo, ObjectKind::VipPool, ObjectKind::ClusterAccess, ObjectKind::EndpointSnapshot];
 
 /// What a watch tells.
 #[derive(Debug)]

@@ -152,13 +152,7 @@ impl Wanted {
                 Some(Sliced { content, .. }) => {
                     status::differs(status::snapshot(&content.vips, &content.hostnames), &seen.status, now)
                 }
-                None => {
-                    let mut status = self.users.get(&target.id)?.clone();
-                    for condition in &mut status.conditions {
-                        condition.observed_generation = seen.generation;
-                    }
-                    status::differs(status, &seen.status, now)
-                }
+                None => status::differs(self.users.get(&target.id)?.clone(), &seen.status, now),
             },
         }
     }

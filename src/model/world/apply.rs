@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::cluster::ClusterData;
+use super::overlay::target;
 use super::{PodChange, Sync, Touched, World};
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{
     Access, Change, ClusterSpec, Object, ObjectKey, ObjectKind, Pod, Pool, Service, ServiceChoice,
 };
+use crate::model::snapshot::UserSnapshot;
 
 impl World {
     /// Takes changes in their order and says what they touched. A change that says what is known
@@ -48,6 +50,7 @@ impl World {
             self.clusters.insert(name.clone(), ClusterData::new(name, now));
             touched.clusters.insert(name.clone());
             self.settle(touched);
+            self.touch_snapshots_in(name, touched);
         }
     }
 
@@ -66,6 +69,7 @@ impl World {
             }
             Object::Access(access) => self.put_access(cluster, access.id.clone(), Some(access), touched),
             Object::Pool(pool) => self.put_pool(cluster, pool.name.clone(), Some(pool), touched),
+            Object::Snapshot(snapshot) => self.put_snapshot(cluster, snapshot.id.clone(), Some(snapshot), touched),
         }
     }
 
@@ -84,6 +88,7 @@ impl World {
             ObjectKind::Node => self.put_node(cluster, touched, |data| data.put_node(&key.name, None)),
             ObjectKind::ClusterAccess => self.put_access(cluster, id, None, touched),
             ObjectKind::VipPool => self.put_pool(cluster, key.name.clone().into(), None, touched),
+            ObjectKind::EndpointSnapshot => self.put_snapshot(cluster, id, None, touched),
         }
     }
 
@@ -209,6 +214,24 @@ impl World {
         self.settle(touched);
     }
 
+    fn put_snapshot(
+        &mut self,
+        cluster: &ClusterName,
+        id: NamespacedName,
+        snapshot: Option<UserSnapshot>,
+        touched: &mut Touched,
+    ) {
+        let Some(data) = self.clusters.get_mut(cluster) else { return };
+        if data.snapshot(&id).map(|snapshot| &**snapshot) == snapshot.as_ref() {
+            return;
+        }
+        let new = snapshot.map(Arc::new);
+        let old = data.put_snapshot(&id, new.clone());
+        if self.primary.as_ref() == Some(cluster) && data.sees(&id.namespace) {
+            touch_snapshots(data, old.iter().chain(&new), touched);
+        }
+    }
+
     fn put_info(&mut self, cluster: &ClusterName, name: ClusterName, spec: Option<ClusterSpec>, touched: &mut Touched) {
         let Some(data) = self.clusters.get_mut(cluster) else { return };
         if data.infos.get(&name) == spec.as_ref() {
@@ -237,6 +260,9 @@ impl World {
         if was_stale != data.is_stale() {
             let stale = data.services_with_slices().filter(|id| data.sees(&id.namespace)).cloned();
             touched.services.extend(stale);
+            if self.primary.as_ref() == Some(cluster) {
+                touch_snapshots(data, data.snapshots(), touched);
+            }
         }
     }
 
@@ -248,6 +274,7 @@ impl World {
             self.release(id, cluster);
             self.touch_service(id.clone(), touched);
         }
+        self.touch_snapshots_in(cluster, touched);
         if self.primary.as_ref() == Some(cluster) {
             self.touch_own(cluster, touched);
             self.primary = None;
@@ -276,14 +303,24 @@ impl World {
     }
 
     /// Everything that differs when the cluster becomes the primary or ceases to be it: its
-    /// accesses and pools, and who wins conflicts of its services.
+    /// accesses, pools and users' snapshots, and who wins conflicts of its services.
     fn touch_own(&self, cluster: &ClusterName, touched: &mut Touched) {
         let Some(data) = self.clusters.get(cluster) else { return };
         touched.accesses.extend(data.accesses.keys().cloned());
         touched.pools |= !data.pools.is_empty();
+        touch_snapshots(data, data.snapshots(), touched);
         for id in data.services.keys() {
             self.touch_service(id.clone(), touched);
         }
+    }
+
+    /// What users say of a cluster's backends has an effect only while the cluster is there, and goes by what holds of it.
+    fn touch_snapshots_in(&self, cluster: &ClusterName, touched: &mut Touched) {
+        let Some(data) = self.primary_data() else { return };
+        let is_primary = self.primary.as_ref() == Some(cluster);
+        let is_of =
+            |snapshot: &&Arc<UserSnapshot>| snapshot.cluster.as_ref().map_or(is_primary, |name| name == cluster);
+        touch_snapshots(data, data.snapshots().filter(is_of), touched);
     }
 
     fn set_spec(&mut self, cluster: &ClusterName, spec: ClusterSpec, touched: &mut Touched) {
@@ -299,14 +336,16 @@ impl World {
             touched.services.extend(data.services_with_slices().filter(|id| data.sees(&id.namespace)).cloned());
         }
         if old.excluded_namespaces == new.excluded_namespaces {
-            return;
+            return self.touch_snapshots_in(cluster, touched);
         }
         data.recount();
+        self.touch_snapshots_in(cluster, touched);
         let Some(data) = self.clusters.get(cluster) else { return };
         let flipped: BTreeSet<&Arc<str>> =
             old.excluded_namespaces.symmetric_difference(&data.state.spec.excluded_namespaces).collect();
         if is_primary {
             touched.accesses.extend(data.accesses.keys().filter(|id| flipped.contains(&id.namespace)).cloned());
+            touch_snapshots(data, data.snapshots().filter(|s| flipped.contains(&s.id.namespace)), touched);
         }
         for id in data.services.keys().filter(|id| flipped.contains(&id.namespace)) {
             self.touch_service(id.clone(), touched);
@@ -319,5 +358,18 @@ impl World {
                 PodChange::Delete { cluster, id: id.clone() }
             });
         }
+    }
+}
+
+/// Users' snapshots that the primary has or had, and the services that they are about.
+fn touch_snapshots<'a>(
+    primary: &ClusterData,
+    snapshots: impl Iterator<Item = &'a Arc<UserSnapshot>>,
+    touched: &mut Touched,
+) {
+    for snapshot in snapshots {
+        let access = primary.accesses.get(&snapshot.access_id()).map(AsRef::as_ref);
+        touched.services.insert(target(snapshot, access));
+        touched.snapshots.insert(snapshot.id.clone());
     }
 }

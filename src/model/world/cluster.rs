@@ -10,6 +10,7 @@ use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{
     Access, ClusterRole, ClusterSpec, EndpointSlice, KubeNode, Locality, Pod, Pool, Service, SliceEndpoint,
 };
+use crate::model::snapshot::UserSnapshot;
 
 /// The network of a cluster that says none.
 pub const DEFAULT_NETWORK: &str = "default";
@@ -80,6 +81,9 @@ pub(super) struct ClusterData {
     pub accesses: BTreeMap<NamespacedName, Arc<Access>>,
     pub pools: BTreeMap<PoolName, Arc<Pool>>,
     pub pods: HashMap<NamespacedName, Arc<Pod>>,
+    snapshots: BTreeMap<NamespacedName, Arc<UserSnapshot>>,
+    /// By access, in the order of their names, in which the last word counts.
+    snapshots_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     nodes: HashMap<Arc<str>, KubeNode>,
     slices: HashMap<NamespacedName, EndpointSlice>,
     /// Ordered, so that endpoints come in the same order on every replica.
@@ -100,6 +104,8 @@ impl ClusterData {
             accesses: BTreeMap::new(),
             pools: BTreeMap::new(),
             pods: HashMap::new(),
+            snapshots: BTreeMap::new(),
+            snapshots_of: HashMap::new(),
             nodes: HashMap::new(),
             slices: HashMap::new(),
             slices_of: HashMap::new(),
@@ -209,19 +215,54 @@ impl ClusterData {
         self.pods.get(pod).map_or(1, |pod| pod.weight.clamp(1, 1000))
     }
 
-    /// Where an endpoint runs. The slice knows best; then the Kubernetes node; the cluster's own
-    /// place fills what is left, but never joins its zone to another region.
+    /// The users' snapshots, in the order of their names, whether or not they count.
+    pub fn snapshots(&self) -> impl Iterator<Item = &Arc<UserSnapshot>> {
+        self.snapshots.values()
+    }
+
+    /// A user's snapshot, whether or not it counts.
+    pub fn snapshot(&self, id: &NamespacedName) -> Option<&Arc<UserSnapshot>> {
+        self.snapshots.get(id)
+    }
+
+    /// The users' snapshots of an access, in the order of their names, whether or not they count.
+    pub fn snapshots_of(&self, access: &NamespacedName) -> impl Iterator<Item = &Arc<UserSnapshot>> {
+        self.snapshots_of.get(access).into_iter().flatten().filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// Puts a user's snapshot in place or takes it away. Returns what was there before.
+    pub fn put_snapshot(
+        &mut self,
+        id: &NamespacedName,
+        snapshot: Option<Arc<UserSnapshot>>,
+    ) -> Option<Arc<UserSnapshot>> {
+        let old = self.snapshots.remove(id);
+        if let Some(old) = &old {
+            remove_member(&mut self.snapshots_of, &old.access_id(), id);
+        }
+        if let Some(new) = snapshot {
+            self.snapshots_of.entry(new.access_id()).or_default().insert(id.clone());
+            self.snapshots.insert(id.clone(), new);
+        }
+        old
+    }
+
+    /// Where an endpoint runs. The slice knows best; then the Kubernetes node; then the cluster's own place.
     pub fn locality(&self, endpoint: &SliceEndpoint) -> Locality {
+        let node = endpoint.node.as_ref().and_then(|node| self.nodes.get(node));
+        let mut said = node.map_or_else(Locality::default, |node| node.locality.clone());
+        if let Some(zone) = endpoint.zone.as_ref().filter(|zone| !zone.is_empty()) {
+            said.zone = zone.clone();
+        }
+        self.filled(&said)
+    }
+
+    /// A place of which the cluster's own fills what is not said, but never joins its zone to another region.
+    pub fn filled(&self, said: &Locality) -> Locality {
         let own = &self.state.spec.locality;
-        let node = endpoint.node.as_ref().and_then(|node| self.nodes.get(node)).map(|node| &node.locality);
-        let said = |text: &Arc<str>| Some(text.clone()).filter(|text| !text.is_empty());
-        let region = node.and_then(|l| said(&l.region)).unwrap_or_else(|| own.region.clone());
-        let zone = endpoint.zone.as_ref().and_then(said).or_else(|| node.and_then(|l| said(&l.zone)));
-        let zone = match zone {
-            Some(zone) => zone,
-            None if region == own.region => own.zone.clone(),
-            None => Arc::from(""),
-        };
+        let or_own = |said: &Arc<str>, own: &Arc<str>| if said.is_empty() { own.clone() } else { said.clone() };
+        let region = or_own(&said.region, &own.region);
+        let zone = if region == own.region { or_own(&said.zone, &own.zone) } else { said.zone.clone() };
         Locality { region, zone }
     }
 

@@ -57,25 +57,22 @@ impl World {
         port_name: &str,
         clusters: &BTreeSet<ClusterName>,
     ) -> Vec<Endpoint> {
+        in_order(self.listed(service, port_name, clusters))
+    }
+
+    /// The endpoints as the slices list them.
+    pub(super) fn listed(
+        &self,
+        service: &NamespacedName,
+        port_name: &str,
+        clusters: &BTreeSet<ClusterName>,
+    ) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         for (name, data) in self.holding(service, clusters) {
             if data.service(service).is_some() {
                 data.slices_of(service).for_each(|slice| read_slice(name, data, slice, port_name, &mut endpoints));
             }
         }
-        // An address is told twice while an endpoint moves between slices, or where clusters that
-        // share a network list the same one. The better word wins, as it does in kube-proxy.
-        endpoints.sort_by(|a: &Endpoint, b| {
-            (a.address, &a.network, a.readiness, a.stale, &a.cluster, &a.pod).cmp(&(
-                b.address,
-                &b.network,
-                b.readiness,
-                b.stale,
-                &b.cluster,
-                &b.pod,
-            ))
-        });
-        endpoints.dedup_by(|later, first| later.address == first.address && later.network == first.network);
         endpoints
     }
 
@@ -101,6 +98,24 @@ impl World {
         let is_primary = self.primary.as_ref() == Some(cluster);
         (service.created_at == 0, service.created_at, Reverse(is_primary), cluster.clone())
     }
+}
+
+/// Endpoints in the order of their addresses, each once for each network.
+pub(super) fn in_order(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    // An address is told twice while an endpoint moves between slices, or where clusters that
+    // share a network list the same one. The better word wins, as it does in kube-proxy.
+    endpoints.sort_by(|a: &Endpoint, b| {
+        (a.address, &a.network, a.readiness, a.stale, &a.cluster, &a.pod).cmp(&(
+            b.address,
+            &b.network,
+            b.readiness,
+            b.stale,
+            &b.cluster,
+            &b.pod,
+        ))
+    });
+    endpoints.dedup_by(|later, first| later.address == first.address && later.network == first.network);
+    endpoints
 }
 
 /// Merges Services that are ordered from strongest to weakest.

@@ -13,13 +13,17 @@ use super::object::{Access, ObjectKey, Pod, Pool, ServiceChoice};
 
 mod apply;
 mod cluster;
+mod effects;
 mod merge;
+mod overlay;
 mod primary;
 #[cfg(test)]
 mod tests;
 
 pub use cluster::{ClusterState, Counts, DEFAULT_NETWORK, Sync};
+pub use effects::{NoEffect, SnapshotEffect};
 pub use merge::MergedService;
+pub use overlay::AccessScope;
 
 use cluster::ClusterData;
 
@@ -50,11 +54,14 @@ pub enum PodChange {
 /// What changes touched. It may name more than what differs, never less.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Touched {
-    /// Services whose merged form or endpoints may differ.
+    /// Services whose merged form or endpoints may differ, for all accesses or for one.
     pub services: BTreeSet<NamespacedName>,
     /// Accesses that themselves, or whose choice of services, may differ. Endpoints of their
     /// services are told by `services` alone.
     pub accesses: BTreeSet<NamespacedName>,
+    /// Users' snapshots that themselves may differ, or that are gone. Endpoints that differ for them are told by
+    /// `services`.
+    pub snapshots: BTreeSet<NamespacedName>,
     /// Pools differ.
     pub pools: bool,
     /// Clusters whose spec or sync state differs, or that are gone.
@@ -73,6 +80,7 @@ impl Touched {
     pub fn merge(&mut self, later: Touched) {
         self.services.extend(later.services);
         self.accesses.extend(later.accesses);
+        self.snapshots.extend(later.snapshots);
         self.pools |= later.pools;
         self.clusters.extend(later.clusters);
         self.pods.extend(later.pods);
@@ -94,7 +102,7 @@ pub struct Ignored {
 #[derive(Default)]
 pub struct World {
     clusters: BTreeMap<ClusterName, ClusterData>,
-    /// The cluster whose accesses and pools count.
+    /// The cluster whose accesses, pools and users' snapshots count.
     primary: Option<ClusterName>,
     /// The cluster that shall be the primary whatever the clusters say.
     chosen_primary: Option<ClusterName>,

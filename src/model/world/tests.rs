@@ -10,9 +10,11 @@ use crate::model::object::{
     Access, Change, ClusterRole, ClusterSpec, EndpointSlice, KubeNode, Labels, Locality, Object, Pod, Pool, Protocol,
     PublishRule, Selector, Service, ServiceChoice, ServicePort, SliceEndpoint, SlicePort, VipPer,
 };
+use crate::model::snapshot::UserSnapshot;
 
 mod build;
 mod laws;
+mod snapshots;
 
 use build::*;
 

@@ -9,6 +9,7 @@ use crate::model::object::{
     Access, AddressRange, AssignedBy, Change, EndpointSlice, Family, Labels, Object, Pool, Protocol, PublishRule,
     Selector, Service, ServiceChoice, ServicePort, SliceEndpoint, SlicePort, VipPer,
 };
+use crate::model::snapshot::{Entry, UserSnapshot};
 use crate::model::world::World;
 
 pub fn id(name: &str) -> NamespacedName {
@@ -108,4 +109,16 @@ pub fn pool() -> Object {
 
 pub fn names(texts: &[&str]) -> Vec<Arc<str>> {
     texts.iter().map(|text| Arc::from(*text)).collect()
+}
+
+/// A user's snapshot of the access of the name.
+pub fn snapshot(name: &str, access: &str, entries: &[Entry]) -> Object {
+    Object::Snapshot(UserSnapshot {
+        id: id(name),
+        generation: 1,
+        access: access.into(),
+        service: None,
+        cluster: None,
+        entries: entries.to_vec(),
+    })
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::build::*;
 use crate::model::decision::{ClientView, NodeRole};
-use crate::model::object::{Family, Locality, Object, Protocol, Selector, VipPer};
+use crate::model::object::{Change, Family, Locality, Object, Protocol, Selector, VipPer};
+use crate::model::snapshot::{Entry, Place, Said};
 use crate::model::world::World;
 use crate::reconcile::desired::{desired, is_outdated};
 use crate::reconcile::names::records;
@@ -116,7 +117,7 @@ fn a_vip_drains_as_it_served_when_its_access_is_gone() {
     let before = desired(&world, &two_offers(), &Desired::default());
     world.apply(vec![delete("east", &Object::Access(limited.clone()))], 0);
     let after = desired(&world, &two_offers(), &before);
-    assert_eq!(after.backends[WEB].clusters, limited.clusters);
+    assert_eq!(after.backends[WEB].scope.clusters, limited.clusters);
     assert_eq!(after.backends[WEB].lb_config, limited.lb_config);
 }
 
@@ -259,8 +260,61 @@ fn names_lead_to_what_is_published_and_a_pods_only_while_it_can_be_used() {
     };
     let web = ["web 240.0.0.1", "east.web.shop.svc.clusterset.local 240.0.0.1"];
     assert_eq!(told(&world), [web[0], web[1], "db 240.0.0.2"]);
+    // Whether it is the pod itself that cannot, or a user who takes it out, for this access.
+    let out = Said { ready: Some(false), ..Said::default() };
+    let mine = |access: &str| snapshot("mine", access, &[Entry { name: "db-0".into(), place: None, said: out }]);
+    world.apply(vec![put("east", mine("db"))], 0);
+    assert_eq!(told(&world), web);
+    world.apply(vec![put("east", mine("web"))], 0);
+    assert_eq!(told(&world), [web[0], web[1], "db 240.0.0.2"]);
     world.apply(vec![put("east", slice("db", &[("db-0", "10.0.0.2", false)]))], 0);
     assert_eq!(told(&world), web);
     world.apply(vec![put("east", slice("web", &[("web-0", "10.0.0.1", false)]))], 0);
     assert_eq!(told(&world), web, "a service's name stays: Envoy answers 503");
+}
+
+#[test]
+fn what_a_user_says_reaches_the_backend_of_the_access_and_no_pods_own() {
+    let mut world = two_services();
+    let mut of_pods = access("db");
+    of_pods.per = VipPer::Pod;
+    world.apply(vec![put("east", Object::Access(of_pods))], 0);
+    let plan = plan(vec![
+        offer("web", None, "240.0.0.1", Protocol::Http),
+        offer("db", Some("db-0.east"), "240.0.0.2", Protocol::Tcp),
+    ]);
+    let desired = desired(&world, &plan, &Desired::default());
+    let mut views = Views::default();
+    let nothing = BTreeSet::new();
+    let key = key(&desired, None);
+    let before = views.snapshot(&key, &BTreeMap::new(), &turn(&world, &desired, &nothing));
+    let mut follow = |change: Change| {
+        let touched = world.apply(vec![change], 0);
+        let of_service = |service| desired.of_service.get(service).into_iter().flatten().cloned();
+        let dirty: BTreeSet<Arc<str>> = touched.services.iter().flat_map(of_service).collect();
+        let turn = turn(&world, &desired, &dirty);
+        views.update(&turn);
+        let snapshot = views.snapshot(&key, &BTreeMap::new(), &turn);
+        views.end_turn();
+        (dirty, snapshot)
+    };
+    let vm = |name: &str| {
+        let place =
+            Place { address: ip("10.5.0.1"), ports: BTreeMap::new(), node: None, locality: Locality::default() };
+        Entry { name: name.into(), place: Some(place), said: Said::default() }
+    };
+    let (dirty, added) = follow(put("east", snapshot("mine", "web", &[vm("vm-1")])));
+    assert_eq!(dirty, names(&[WEB]).into_iter().collect());
+    assert_eq!(added.changed_from(&before, ResourceType::Endpoint), exactly(&[WEB]));
+    // Named as the pod, it is not the pod.
+    let of_pod = "shop/db/db/db-0.east:80";
+    let (dirty, same) = follow(put("east", snapshot("other", "db", &[vm("db-0")])));
+    assert_eq!(dirty, names(&[of_pod]).into_iter().collect());
+    assert_eq!(same.changed_from(&added, ResourceType::Endpoint), exactly(&[]));
+    let drain = Entry { name: "db-0".into(), place: None, said: Said { weight: Some(9), ..Said::default() } };
+    let (_, weighed) = follow(put("east", snapshot("other", "db", &[drain])));
+    assert_eq!(weighed.changed_from(&same, ResourceType::Endpoint), exactly(&[of_pod]));
+    let (_, back) = follow(delete("east", &snapshot("mine", "web", &[])));
+    let version = |snapshot: &XdsSnapshot| snapshot.get(ResourceType::Endpoint, WEB).map(|r| r.version().clone());
+    assert_eq!(version(&back), version(&before));
 }

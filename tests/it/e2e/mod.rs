@@ -10,6 +10,7 @@ mod protocols;
 mod rejected;
 mod scale;
 mod sidecar;
+mod snapshots;
 mod sqlite;
 mod unknown;
 mod withdraw;

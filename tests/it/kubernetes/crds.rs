@@ -1,9 +1,11 @@
 //! The kinds on a real API server: what it refuses, with which words, and what it takes.
 
-use causeway::kube::convert::{cluster_access, cluster_info, vip_pool};
+use causeway::kube::convert::{cluster_access, cluster_info, endpoint_snapshot, vip_pool};
 use causeway::kube::crd;
 use causeway::kube::documents::documents;
-use causeway::kube::kinds::{ClusterAccess, ClusterInfo, EndpointSnapshotSpec, PolicySpec, VipPool, VirtualIpSpec};
+use causeway::kube::kinds::{
+    ClusterAccess, ClusterInfo, EndpointSnapshot, EndpointSnapshotSpec, PolicySpec, VipPool, VirtualIpSpec,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -346,6 +348,12 @@ fn what_the_api_server_takes_the_control_plane_takes() {
     server.apply(&object("EndpointSnapshot", "mine", Some(&namespace), "{access: checkout}"));
     let snapshot: EndpointSnapshotSpec = spec_of(server, &["es", "checkout-east-0", "-n", &namespace]);
     assert_eq!(snapshot.pods.len(), 2);
+    let taken = |name: &str| {
+        let object = read::<EndpointSnapshot>(get(server, &["es", name, "-n", &namespace]));
+        endpoint_snapshot(&object).unwrap().object
+    };
+    assert_eq!(taken("checkout-east-0"), None, "Causeway's own say what is known already");
+    assert!(taken("mine").is_some());
     let mine = get(server, &["es", "mine", "-n", &namespace, "--show-managed-fields"]);
     assert_filled(&mine, &[("/spec/owner", "User".into())]);
     let policy = format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use causeway::kube::manager::{self, Tell};
 use causeway::kube::outbox::Outbox;
-use causeway::model::world::World;
+use causeway::model::world::{AccessScope, World};
 use causeway::store::Store;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -76,7 +76,18 @@ impl Follower {
             picture.insert(format!("service {}", service.id), format!("{service:#?}"));
         }
         for access in world.accesses() {
+            let scope = AccessScope::of(access);
+            for service in world.services_of(access) {
+                for port in world.service_in(&service, &access.clusters).expect("it is chosen").ports {
+                    let endpoints = world.access_endpoints(&scope, &service, &port.name);
+                    let key = format!("endpoints {service} {} of access {}", port.name, access.id);
+                    picture.insert(key, format!("{endpoints:#?}"));
+                }
+            }
             picture.insert(format!("access {}", access.id), format!("{access:#?} {:?}", world.services_of(access)));
+        }
+        for snapshot in world.user_snapshots() {
+            picture.insert(format!("snapshot {}", snapshot.id), format!("{snapshot:?}"));
         }
         for pool in world.pools() {
             picture.insert(format!("pool {}", pool.name), format!("{pool:?}"));
@@ -119,7 +130,7 @@ struct Kind {
     only_primary: bool,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind { api_version: "v1", kind: "Service", plural: "services", namespaced: true, only_primary: false },
     Kind {
         api_version: "discovery.k8s.io/v1",
@@ -142,6 +153,13 @@ const KINDS: [Kind; 6] = [
         kind: "VipPool",
         plural: "vippools",
         namespaced: false,
+        only_primary: true,
+    },
+    Kind {
+        api_version: "causeway.dev/v1alpha1",
+        kind: "EndpointSnapshot",
+        plural: "endpointsnapshots",
+        namespaced: true,
         only_primary: true,
     },
 ];
@@ -197,6 +215,25 @@ impl Kind {
                     true => json!({"service": {"name": format!("o{}", dice.roll(4))}}),
                     false => json!({"service": {"selector": {"matchLabels": {"tier": format!("t{}", dice.roll(3))}}}}),
                 };
+            }
+            "EndpointSnapshot" => {
+                // One in four is Causeway's own, and counts for nothing.
+                let owner = (["User", "User", "User", "System"])[dice.roll(4)];
+                let mut pods: Vec<Value> = (0..dice.roll(4))
+                    .map(|i| match dice.roll(4) {
+                        0 => json!({"name": format!("o{i}"), "addresses": [format!("10.8.0.{}", dice.roll(9) + 1)]}),
+                        1 => json!({"name": format!("o{i}"), "drain": dice.flip()}),
+                        2 => json!({"name": format!("o{i}"), "ready": dice.flip()}),
+                        _ => json!({"name": format!("o{i}"), "weight": 1 + dice.roll(9)}),
+                    })
+                    .collect();
+                pods.push(json!({"name": "vm", "addresses": ["10.8.1.1"], "ports": {"p0": 9100 + dice.roll(3)}}));
+                let access = format!("o{}", dice.roll(4));
+                object["spec"] =
+                    json!({"owner": owner, "access": access, "cluster": CLUSTERS[dice.roll(3)], "pods": pods});
+                if dice.flip() {
+                    object["spec"]["service"] = json!(format!("o{}", dice.roll(4)));
+                }
             }
             _ => object["spec"] = json!({"ranges": [format!("240.1.{}.0/24", dice.roll(9))]}),
         }
@@ -270,5 +307,7 @@ async fn the_world_equals_one_that_is_read_anew() {
     }
     let picture = follower.picture();
     println!("{MUTATIONS} mutations; {} facts at the end", picture.len());
-    assert!(picture.keys().any(|key| key.starts_with("endpoints")), "{picture:#?}");
+    for fact in ["endpoints", "snapshot"] {
+        assert!(picture.keys().any(|key| key.starts_with(fact)), "{picture:#?}");
+    }
 }

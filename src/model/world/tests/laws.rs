@@ -5,14 +5,23 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::snapshots::{added, of_pod};
 use super::*;
 use crate::model::decision::Endpoint;
 use crate::model::object::ObjectKey;
+use crate::model::snapshot;
 
 const CLUSTERS: [&str; 3] = ["east", "primary", "west"];
 
 /// A service as it is merged, its endpoints, and those in the cluster `east`.
 type ServiceAnswer = (Option<MergedService>, Vec<Endpoint>, Vec<Endpoint>);
+
+/// An access's scope and the service.
+type OfAccess = (AccessScope, NamespacedName);
+
+fn scope_key((scope, service): &OfAccess) -> String {
+    format!("{scope:?} {service}")
+}
 
 /// What a world answers to every question.
 #[derive(Debug, PartialEq)]
@@ -21,6 +30,9 @@ struct Answers {
     services: BTreeMap<NamespacedName, ServiceAnswer>,
     accesses: BTreeMap<NamespacedName, (Arc<Access>, Vec<NamespacedName>)>,
     choosers: BTreeMap<NamespacedName, Vec<NamespacedName>>,
+    /// The endpoints of services as accesses have them, and the pods among them, by scope and service.
+    of_accesses: BTreeMap<String, (NamespacedName, Vec<Endpoint>, Vec<Endpoint>)>,
+    effects: BTreeMap<NamespacedName, SnapshotEffect>,
     pools: Vec<Arc<Pool>>,
     pods: BTreeMap<(ClusterName, NamespacedName), Arc<Pod>>,
     ignored: Vec<Ignored>,
@@ -37,12 +49,23 @@ impl Answers {
             let merged = world.service(id);
             (merged, world.endpoints(id, "http", &BTreeSet::new()), world.endpoints(id, "http", &east))
         };
+        let of_accesses = world.accesses().flat_map(|access| {
+            let of_service = |id: &NamespacedName| (AccessScope::of(access), id.clone());
+            names.iter().filter(|id| id.namespace == access.id.namespace).map(of_service).collect::<Vec<OfAccess>>()
+        });
+        let of_access = |key: OfAccess| {
+            let (all, pods) =
+                (world.access_endpoints(&key.0, &key.1, "http"), world.access_pods(&key.0, &key.1, "http"));
+            (scope_key(&key), (key.1, all, pods))
+        };
         let clusters = world.clusters().map(|c| (c.name.clone(), ClusterState { since: 0, ..c.clone() }));
         Self {
             clusters: clusters.collect(),
             services: names.iter().map(|id| (id.clone(), service(id))).collect(),
             accesses: world.accesses().map(|a| (a.id.clone(), (a.clone(), world.services_of(a)))).collect(),
             choosers: names.iter().map(|id| (id.clone(), world.accesses_of(id))).collect(),
+            of_accesses: of_accesses.map(of_access).collect(),
+            effects: world.user_snapshots().map(|snapshot| (snapshot.id.clone(), snapshot)).collect(),
             pools: world.pools().cloned().collect(),
             pods: world.pods().map(|(c, pod)| ((c.clone(), pod.id.clone()), pod.clone())).collect(),
             ignored: world.ignored(),
@@ -50,7 +73,16 @@ impl Answers {
     }
 
     /// What differs is in what was touched.
-    fn check_touched(&self, later: &Self, touched: &Touched) -> Result<(), TestCaseError> {
+    fn check_touched(&self, later: &Self, touched: &Touched, world: &World) -> Result<(), TestCaseError> {
+        // An access that itself differs asks for other endpoints; for one that stays they differ by what was touched.
+        for (key, answer) in &later.of_accesses {
+            let same = self.of_accesses.get(key).is_none_or(|before| before == answer);
+            prop_assert!(same || touched.services.contains(&answer.0), "{} of {}", answer.0, key);
+        }
+        let concerned = world.snapshots_concerned(touched);
+        for id in self.effects.keys().chain(later.effects.keys()) {
+            prop_assert!(self.effects.get(id) == later.effects.get(id) || concerned.contains(id), "snapshot {}", id);
+        }
         for (id, answer) in &later.services {
             prop_assert!(self.services.get(id) == Some(answer) || touched.services.contains(id), "service {}", id);
         }
@@ -194,6 +226,23 @@ fn any_access() -> impl Strategy<Value = Object> {
     })
 }
 
+fn any_snapshot() -> impl Strategy<Value = Object> {
+    let said = (one_of(&[None, Some(true), Some(false)]), one_of(&[None, Some(3), Some(9)]), any::<Option<bool>>())
+        .prop_map(|(ready, weight, drain)| snapshot::Said { ready, weight, drain });
+    let entry = (one_of(&["a", "b", "vm"]), one_of(&[None, Some("10.0.0.1"), Some("10.5.0.1")]), said).prop_map(
+        |(name, address, said)| match address {
+            None => of_pod(name, said),
+            Some(address) => added(name, address, said),
+        },
+    );
+    let names = (any_id(), one_of(&["a", "b"]), one_of(&[None, Some("a"), Some("b")]));
+    let cluster = one_of(&[None, Some("east"), Some("west")]);
+    (names, cluster, prop::collection::vec(entry, 0..3)).prop_map(|((id, access, service), cluster, entries)| {
+        let (access, service, cluster) = (access.into(), service.map(Arc::from), cluster.map(ClusterName::from));
+        Object::Snapshot(UserSnapshot { id, generation: 1, access, service, cluster, entries })
+    })
+}
+
 fn any_object() -> impl Strategy<Value = Object> {
     let node = (one_of(&["a", "b"]), one_of(&["", "eu", "us"])).prop_map(|(name, region)| {
         Object::Node(KubeNode { name: name.into(), locality: Locality { region: region.into(), zone: "".into() } })
@@ -204,7 +253,8 @@ fn any_object() -> impl Strategy<Value = Object> {
         Object::Pod(pod)
     });
     let pool = one_of(&["x", "y"]).prop_map(pool);
-    prop_oneof![5 => any_slice(), 4 => any_service(), 2 => any_info(), 2 => any_access(), 1 => node, 2 => pod, 1 => pool]
+    prop_oneof![5 => any_slice(), 4 => any_service(), 2 => any_info(), 2 => any_access(), 1 => node, 2 => pod, 1 => pool,
+        3 => any_snapshot()]
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
@@ -238,7 +288,7 @@ proptest! {
             let touched = world.apply(batch, now);
             said.mirror(&touched.pods);
             let later = Answers::of(&world);
-            answers.check_touched(&later, &touched)?;
+            answers.check_touched(&later, &touched, &world)?;
             prop_assert_eq!(&said.pods, &later.pods);
             answers = later;
         }
