@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test. Sets up what they need first, and says so.
-#   ./tests/run.sh           lints, unit and integration tests with real Envoys, the quick start's check
-#   ./tests/run.sh --long    the above, and then the checks that take long (kill -9 rounds, churn, scale), with their figures
+#   ./tests/run.sh           lints, unit and integration tests with real Envoys and API servers, the quick start's check
+#   ./tests/run.sh --long    the above, and then the checks that take long (kill -9 rounds, churn, scale, outages of ten
+#                            minutes), with their figures
 set -euo pipefail
 cd "$(dirname "$0")/.."
 long=false
@@ -14,18 +15,27 @@ started=$SECONDS
 step() { printf '\n=== [%4ds] %s\n' $((SECONDS - started)) "$*"; }
 
 step "tools"
-if ! command -v ip >/dev/null 2>&1 || ! command -v sqlite3 >/dev/null 2>&1; then
+# Commands that the tests run, and the distribution's packages that have them. Go builds kube-apiserver, etcd and kubectl,
+# where nobody says where they are.
+declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils)
+if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then packages[go]=golang-go; fi
+lacking=()
+for name in "${!packages[@]}"; do
+  command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
+done
+if [ ${#lacking[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "installing iproute2 and sqlite3 from the distribution"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iproute2 sqlite3 >/dev/null
+    echo "installing ${lacking[*]} from the distribution"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${lacking[@]}" >/dev/null
   else
-    echo "run.sh: the tests need the commands ip (iproute2) and sqlite3; install them" >&2
+    echo "run.sh: the tests need what these packages have: ${lacking[*]}; install them" >&2
     exit 1
   fi
 fi
 ENVOY_BIN=$(./deploy/envoy.sh)
 export ENVOY_BIN
 echo "Envoy: $ENVOY_BIN"
+echo "kube-apiserver, etcd, kubectl: $(./tests/apiserver/build.sh)"
 
 step "format and lints"
 cargo fmt --all --check
@@ -42,6 +52,6 @@ CAUSEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/causeway ./deploy/quickstart
 
 if $long; then
   step "long checks"
-  cargo test --locked --release --features long-checks --test it e2e:: -- --nocapture --test-threads 1
+  cargo test --locked --release --features long-checks --test it -- e2e:: kubernetes:: --nocapture --test-threads 1
 fi
 step "done"

@@ -92,10 +92,12 @@ async fn pass_on(mut told: mpsc::Receiver<Tell>, events: mpsc::Sender<Event>) {
             Tell::Changes(changes) => Event::Changes(changes),
             Tell::Expect(cluster) => Event::Expect(cluster),
             Tell::Problems(cluster, found) => {
-                for manager::Problem { object, field, message, remedy, .. } in &found {
+                let found: Vec<view::Problem> = found.into_iter().map(of_manager).collect();
+                let before = problems.insert(cluster.clone(), found.clone()).unwrap_or_default();
+                for problem in found.iter().filter(|problem| !before.contains(problem)) {
+                    let view::Problem { object, field, message, remedy, .. } = problem;
                     tracing::warn!(%cluster, object, field, remedy, "{message}");
                 }
-                problems.insert(cluster, found.into_iter().map(of_manager).collect());
                 Event::SourceProblems(problems.values().flatten().cloned().collect())
             }
         };

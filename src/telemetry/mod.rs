@@ -7,8 +7,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// What is logged when `RUST_LOG` is not set. hickory would log each DNS query.
-pub const DEFAULT_FILTER: &str = "info,hickory_server=warn";
+/// What is logged when `RUST_LOG` is not set. hickory would log each DNS query, and kube each request that fails, which
+/// the cluster manager tells of once.
+pub const DEFAULT_FILTER: &str = "info,hickory_server=warn,kube_client=off,kube_runtime=off";
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -216,6 +216,9 @@ impl Reader {
                     (self.rehearsal, self.refused) = (None, None);
                     return;
                 }
+                if self.rehearsal.as_ref().is_some_and(|rehearsal| rehearsal.way.text() == Some(&text)) {
+                    return;
+                }
                 match Credential::parse(&text) {
                     Ok(credential) => Way::Kubeconfig { text, in_config_map, credential: Box::new(credential) },
                     Err(why) => {

@@ -64,7 +64,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, left_out: &mut Vec<Inval
             }
             let known = |name: &str| {
                 let property = schema.get("properties").and_then(|properties| properties.get(name));
-                property.or_else(|| schema.get("additionalProperties"))
+                property.or_else(|| schema.get("additionalProperties").filter(|values| values.is_object()))
             };
             fields.retain(|name, value| {
                 let path = format!("{path}.{name}");

@@ -29,15 +29,19 @@ pub fn reader_token(server: &ApiServer, name: &str) -> String {
     server.kubectl(&["-n", "shop", "create", "token", name]).trim().to_owned()
 }
 
-/// The account and a token of it that ends after `lifetime`, and when that is. An API server gives none that end within
-/// ten minutes, but takes them from whoever has its signing key.
+/// How long after its end an API server still takes a token.
+const LEEWAY_S: u64 = 60;
+
+/// The account and a token of it that is no more accepted after `lifetime`, and when that is. An API server gives none
+/// that end within ten minutes, but takes them from whoever has its signing key.
 pub fn token_until(server: &ApiServer, name: &str, lifetime: Duration) -> (String, Instant) {
     reader_account(server, name);
     let uid = get(server, "serviceaccount", name).expect("it was made")["metadata"]["uid"].clone();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
     let ends = Instant::now() + lifetime;
     let claims = json!({
-        "iss": server.issuer(), "aud": [server.issuer()], "iat": now, "nbf": now, "exp": now + lifetime.as_secs(),
+        "iss": server.issuer(), "aud": [server.issuer()], "iat": now - 2 * LEEWAY_S, "nbf": now - 2 * LEEWAY_S,
+        "exp": now + lifetime.as_secs() - LEEWAY_S,
         "sub": format!("system:serviceaccount:shop:{name}"),
         "kubernetes.io": {"namespace": "shop", "serviceaccount": {"name": name, "uid": uid}},
     });

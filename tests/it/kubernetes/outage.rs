@@ -24,6 +24,8 @@ const STALE: Duration = Duration::from_secs(30);
 const SILENT: Duration = Duration::from_secs(60);
 /// From the first answer of a cluster's API server to its being synced.
 const BACK: Duration = Duration::from_secs(5);
+/// From what is known to what its ClusterInfo says.
+const SAID: Duration = Duration::from_secs(2);
 const START: Duration = Duration::from_secs(30);
 /// How long the other clusters change while some are in trouble.
 const TROUBLE: Duration = Duration::from_secs(if cfg!(feature = "long-checks") { 600 } else { 5 });
@@ -148,6 +150,8 @@ impl Scene {
         let mut rows = Vec::new();
         for (cluster, within) in clusters {
             let row = wait_cluster(&self.plane, cluster, "Unknown", within.saturating_sub(since.elapsed()));
+            let left = within.saturating_sub(since.elapsed()).max(SAID);
+            self.setup.wait_condition(cluster, "Connected", "False", left);
             println!("{cluster}: stale after {:.1} s: {}", since.elapsed().as_secs_f64(), row["reason"]);
             assert_eq!(row["endpoints"], 2, "{row}");
             rows.push(row);
@@ -163,13 +167,14 @@ impl Scene {
     fn wait_back(&self, cluster: &str) {
         let (before, since) = (sent(&self.plane), Instant::now());
         let row = wait_cluster(&self.plane, cluster, "Synced", BACK);
+        self.setup.wait_condition(cluster, "Connected", "True", BACK.saturating_sub(since.elapsed()).max(SAID));
         println!("{cluster}: back after {:.1} s", since.elapsed().as_secs_f64());
         assert_eq!(row["endpoints"], 2, "{row}");
-        // A marked endpoint, the last that is sent of what came before.
+        // It is sent after whatever the return caused, as two resources.
         self.change_elsewhere();
         let mut after = sent(&self.plane);
         for (kind, count) in &mut after {
-            if kind.contains("ClusterLoadAssignment") {
+            if kind.contains("endpoint") {
                 *count -= 2.0;
             }
         }
@@ -295,7 +300,8 @@ async fn outages(scene: &mut Scene, host: &Host) {
 async fn forgotten(scene: &mut Scene) {
     let north = scene.server("north");
     for restart in [false, true] {
-        let place = north.kubectl(&["-n", "shop", "get", "services", "-o", "jsonpath={.metadata.resourceVersion}"]);
+        let list: Value = serde_json::from_str(&north.kubectl(&["get", "--raw", "/api/v1/services?limit=1"])).unwrap();
+        let place = list["metadata"]["resourceVersion"].as_str().expect("a list's place");
         north.stop();
         // The primary is on the same etcd and moves the revision on.
         for _ in 0..20 {
@@ -309,13 +315,13 @@ async fn forgotten(scene: &mut Scene) {
         scene.plane.wait_ready();
         let raw = format!("/api/v1/services?watch=true&timeoutSeconds=1&resourceVersion={place}");
         let answer = north.kubectl_with(&["get", "--raw", &raw], "");
-        let answer = [answer.stdout, answer.stderr].concat();
-        assert!(String::from_utf8_lossy(&answer).contains("too old resource version"), "{answer:?}");
+        let answer = String::from_utf8([answer.stdout, answer.stderr].concat()).unwrap();
+        assert!(answer.contains("too old resource version"), "{answer}");
         scene.wait_back("north");
         let catalog = scene.setup.start_pods("north", "catalog", 1).await;
         scene.setup.put_service("north", "catalog", &catalog);
         eventually("what came since", BACK, || scene.plane.row("/api/v1/services", "name", "catalog"));
-        north.kubectl(&["-n", "shop", "delete", "service", "catalog"]);
+        north.kubectl(&["-n", "shop", "delete", "service/catalog", &format!("endpointslice/{}", catalog[0].name)]);
         eventually("what went since", BACK, || {
             scene.plane.row("/api/v1/services", "name", "catalog").is_none().then_some(())
         });

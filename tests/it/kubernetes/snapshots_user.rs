@@ -174,7 +174,7 @@ async fn only_users_objects_are_read_though_the_definition_be_older() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_while_the_primary_is_away_keeps_them() {
-    let setup = Setup::apart(&["primary"]);
+    let setup = Setup::with(&["primary"], |name, _| crate::support::apiserver::ApiServer::start_own(name));
     setup.deploy("checkout", 1).await;
     let server = setup.primary();
     let address = start_vm(&setup, "vm-1").await;

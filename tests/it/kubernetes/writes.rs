@@ -387,3 +387,46 @@ async fn services_and_external_dns_are_told_published_addresses_where_asked() {
     eventually("the DNSEndpoint to go", WITHIN, || setup.get("dnsendpoint", "checkout").is_none().then_some(()));
     wait_condition(&setup, "clusteraccess/checkout", "DnsEndpoint", ("False", "NothingPublished"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_snapshots_say_what_they_are_bound_to_and_why_they_have_no_effect() {
+    let setup = Setup::new(&["primary"]);
+    let server = setup.primary();
+    let pods_of_it = setup.start_pods("primary", "checkout", 2).await;
+    setup.put_service("primary", "checkout", &pods_of_it);
+    server.apply(&manifests::access_yaml("checkout", "edge", 1));
+    let plane = setup.started();
+    wait_synced(&plane, &["primary"]);
+    let _gateway = setup.gateway(&plane);
+    resolve(&plane, "checkout");
+    let entry = |name: &str, access: &str, pod: &str| {
+        server.apply(&format!(
+            "apiVersion: causeway.dev/v1alpha1\nkind: EndpointSnapshot\nmetadata: {{namespace: shop, name: {name}}}\nspec: {{access: \
+             {access}, pods: [{{name: {pod}, weight: 7}}]}}\n"
+        ));
+    };
+    entry("heavier", "checkout", "checkout-primary-0");
+    entry("nobody", "checkout", "no-such-pod");
+    entry("early", "late", "late-primary-0");
+    let heavier = wait_condition(&setup, "endpointsnapshot/heavier", "Effective", ("True", "Effective"));
+    assert_eq!(heavier["status"]["vips"].as_array().unwrap().len(), 1, "{heavier:#}");
+    assert_eq!(heavier["status"]["hostnames"][0], clusterset("checkout"));
+    wait_condition(&setup, "endpointsnapshot/nobody", "Effective", ("False", "PodNotFound"));
+    wait_condition(&setup, "endpointsnapshot/early", "Effective", ("False", "AccessNotFound"));
+    // Causeway's own object shows the pod as it is served.
+    let ours = setup.get("endpointsnapshot", "checkout.primary.0").unwrap();
+    assert_eq!(pods(&ours)["checkout-primary-0"]["weight"], 7);
+    // What was missing comes.
+    let late = setup.start_pods("primary", "late", 1).await;
+    setup.put_service("primary", "late", &late);
+    server.apply(&manifests::access_yaml("late", "edge", 1));
+    wait_condition(&setup, "endpointsnapshot/early", "Effective", ("True", "Effective"));
+    server.kubectl(&["-n", "shop", "delete", "endpointsnapshot", "heavier"]);
+    eventually("the pod's own weight", WITHIN, || {
+        let ours = setup.get("endpointsnapshot", "checkout.primary.0")?;
+        (pods(&ours)["checkout-primary-0"]["weight"] == 1).then_some(())
+    });
+    let before = wait_quiet(server);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(since(server, &before), BTreeMap::new());
+}
