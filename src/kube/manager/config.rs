@@ -51,12 +51,15 @@ type Texts = BTreeMap<String, Arc<str>>;
 /// What is known of the objects of one kind in one namespace; `None` before they were listed.
 type Listed = Option<HashMap<String, Texts>>;
 
+/// What is known of each place, or why nothing can be.
+type Places = Arc<Mutex<HashMap<(Place, String), Result<Listed, Refused>>>>;
+
 /// The ConfigMaps and Secrets that were asked for.
 pub(super) struct Configs {
     client: Client,
     news: mpsc::Sender<News>,
     cancel: CancellationToken,
-    listed: Arc<Mutex<HashMap<(Place, String), Result<Listed, Refused>>>>,
+    listed: Places,
 }
 
 impl Configs {
@@ -185,7 +188,7 @@ async fn watch_infos(api: Api<Known<ClusterInfoResource>>, news: mpsc::Sender<Ne
 struct Told {
     place: Place,
     namespace: String,
-    listed: Arc<Mutex<HashMap<(Place, String), Result<Listed, Refused>>>>,
+    listed: Places,
     news: mpsc::Sender<News>,
 }
 

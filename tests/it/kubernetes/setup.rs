@@ -41,7 +41,7 @@ pub fn own_address() -> IpAddr {
 impl Setup {
     /// Starts the clusters, all on one etcd, with CRDs and a pool of VIPs in the primary.
     pub fn new(names: &[&'static str]) -> Self {
-        Self::with(names, |name, etcd| ApiServer::leaked(name, etcd))
+        Self::with(names, ApiServer::leaked)
     }
 
     /// Starts the clusters, each in its own way; an etcd that they may share is there.
@@ -62,7 +62,7 @@ impl Setup {
 
     /// As [`Setup::new`], where no cluster is known but the primary.
     pub fn unjoined(names: &[&'static str]) -> Self {
-        let setup = Self::bare(names, |name, etcd| ApiServer::leaked(name, etcd));
+        let setup = Self::bare(names, ApiServer::leaked);
         install_crds(setup.primary());
         setup.fill_primary();
         setup
