@@ -76,7 +76,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     }
     let outputs = Outputs {
         keeper: match objects {
-            Some(objects) => Keeper::Objects(objects.virtual_ips, store.clone()),
+            Some(objects) => Keeper::Objects(Box::new(objects.virtual_ips), store.clone()),
             None => Keeper::Store(store.clone()),
         },
         inventory,

@@ -13,6 +13,7 @@ use super::kinds::{
     VirtualIpStatus,
 };
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
+use crate::model::object::ObjectKey;
 
 /// What an access's pods in one cluster are kept under.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +107,8 @@ pub struct Waiting {
     pub services: BTreeMap<NamespacedName, Option<ServiceAddresses>>,
     /// By access that asks for a DNSEndpoint.
     pub dns_endpoints: BTreeMap<NamespacedName, Option<Vec<DnsRecord>>>,
+    /// Objects of the primary that make no sense, and why, where that has changed: all of them.
+    pub invalid: Option<BTreeMap<ObjectKey, String>>,
     /// By access, service and cluster; `None` where the objects shall go.
     pub snapshots: BTreeMap<SnapshotKey, Option<Arc<SnapshotContent>>>,
     /// Everything that there is was told once: from then on, what is on the API server and was never told shall go.

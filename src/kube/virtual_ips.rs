@@ -52,7 +52,7 @@ pub enum News {
     /// These are all.
     Listed(Vec<Seen>),
     /// One is there, in this form.
-    Changed(Seen),
+    Changed(Box<Seen>),
     /// One is gone.
     Gone {
         /// What its name said.
@@ -94,7 +94,7 @@ struct Known {
 /// What became of one change.
 enum Written {
     Done,
-    Taken(Seen),
+    Taken(Box<Seen>),
     Failed(String),
 }
 
@@ -128,7 +128,7 @@ impl VirtualIps {
                         continue;
                     }
                     Ok(Event::InitDone) => Some(News::Listed(std::mem::take(&mut listing))),
-                    Ok(Event::Apply(object)) => seen(&object).map(News::Changed),
+                    Ok(Event::Apply(object)) => seen(&object).map(|seen| News::Changed(Box::new(seen))),
                     Ok(Event::Delete(object)) => {
                         let address = address_of(&object.name_any());
                         address.map(|address| News::Gone { address, uid: object.uid().unwrap_or_default() })
@@ -175,7 +175,7 @@ impl VirtualIps {
             while let Some((place, written)) = answers.next().await {
                 match written {
                     Written::Done => outcome.done.push(place),
-                    Written::Taken(seen) => outcome.taken.push(seen),
+                    Written::Taken(seen) => outcome.taken.push(*seen),
                     Written::Failed(why) => outcome.problem = Some(why),
                 }
             }
@@ -212,7 +212,7 @@ impl VirtualIps {
                 true => self.note(row.address, found),
                 false => self.apply(row).await,
             },
-            Some(there) => Written::Taken(there),
+            Some(there) => Written::Taken(Box::new(there)),
             None => Written::Failed(format!("the VirtualIp {} is there and cannot be read", row.address)),
         }
     }

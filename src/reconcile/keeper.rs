@@ -28,7 +28,7 @@ pub enum Keeper {
     Store(Store),
     /// As `VirtualIp` objects on the primary's API server. The data directory has a copy, for a restart while that does
     /// not answer.
-    Objects(VirtualIps, Store),
+    Objects(Box<VirtualIps>, Store),
 }
 
 /// What became of a plan's changes.
@@ -232,7 +232,7 @@ impl Owner {
             }
             News::Changed(seen) => {
                 self.objects.foreign.remove(&seen.address);
-                self.meet(seen);
+                self.meet(*seen);
             }
             News::Gone { address, uid } => {
                 self.objects.foreign.remove(&address);

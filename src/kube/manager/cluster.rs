@@ -1,7 +1,7 @@
 //! Reads one cluster: opens sessions to it, passes on what they tell, notices when they go silent, and lets a new
 //! kubeconfig take over only when it has shown that it can.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
+use super::faults::{Faults, Serves};
 use super::kept::Kept;
 use super::rehearsal::Rehearsal;
 use super::report::{Facts, connection};
@@ -110,7 +111,7 @@ pub(super) struct Reader {
     listing: HashMap<ObjectKind, u64>,
     done: HashSet<ObjectKind>,
     failing: HashMap<ObjectKind, Failing>,
-    invalid: BTreeMap<ObjectKey, Vec<Invalid>>,
+    faults: Faults,
     state: State,
     /// The reason that was told of why it is unknown.
     told_why: &'static str,
@@ -159,7 +160,7 @@ impl Reader {
             listing: HashMap::new(),
             done: HashSet::new(),
             failing: HashMap::new(),
-            invalid: BTreeMap::new(),
+            faults: Faults::default(),
             state: State::Pending,
             told_why: "",
             started: Instant::now(),
@@ -414,7 +415,7 @@ impl Reader {
                     continue;
                 }
                 Item::Gone(key) => {
-                    problems_changed |= self.invalid.remove(&key).is_some();
+                    problems_changed |= self.faults.remove(&key);
                     if known.remove(&key).is_some() {
                         self.kept.delete(&self.name, &key);
                         changes.push(Change::Delete { cluster: self.name.clone(), key });
@@ -425,14 +426,14 @@ impl Reader {
                     if let Some(told) = known.get_mut(&key) {
                         *told = listing;
                     }
-                    problems_changed |= self.invalid.insert(key, faults.clone()) != Some(faults);
+                    problems_changed |= self.faults.put(key, faults, Serves::Not, listing);
                     continue;
                 }
             };
             let key = object.key();
             problems_changed |= match faults.is_empty() {
-                true => self.invalid.remove(&key).is_some(),
-                false => self.invalid.insert(key.clone(), faults.clone()) != Some(faults),
+                true => self.faults.remove(&key),
+                false => self.faults.put(key.clone(), faults, Serves::InPart, listing),
             };
             self.kept.put(&self.name, &object);
             known.insert(key, listing);
@@ -455,6 +456,9 @@ impl Reader {
             known.iter().filter(|(_, told)| **told != listing).map(|(key, _)| key.clone()).collect();
         for key in &gone {
             known.remove(key);
+        }
+        if self.faults.sweep(kind, listing) {
+            self.tell_problems().await?;
         }
         self.gone(gone).await
     }
@@ -492,13 +496,17 @@ impl Reader {
     /// is told.
     async fn take_over(&mut self) -> Result<(), Closed> {
         let Some(Rehearsal { way, session, objects, invalid, done, .. }) = self.rehearsal.take() else { return Ok(()) };
-        let known = std::mem::take(&mut self.known);
-        let gone: Vec<ObjectKey> =
-            known.into_values().flat_map(HashMap::into_keys).filter(|key| !objects.contains_key(key)).collect();
+        let known = std::mem::take(&mut self.known).into_values().flat_map(HashMap::into_keys);
+        let (stay, gone): (Vec<ObjectKey>, Vec<ObjectKey>) =
+            known.filter(|key| !objects.contains_key(key)).partition(|key| invalid.contains_key(key));
         tracing::info!(cluster = %self.name, objects = objects.len(), gone = gone.len(), "a new kubeconfig takes over");
         self.use_session(session);
-        (self.way, self.refused, self.done, self.invalid) = (Some(way), None, done, invalid);
+        (self.way, self.refused, self.done, self.faults) = (Some(way), None, done, Faults::of_session(invalid));
         self.listing.clear();
+        // Of what makes no sense now, an earlier form serves.
+        for key in stay {
+            self.known.entry(key.kind).or_default().insert(key, 0);
+        }
         let mut changes = Vec::with_capacity(objects.len());
         for (key, object) in objects {
             self.kept.put(&self.name, &object);
@@ -525,7 +533,11 @@ impl Reader {
             message: fault.message.clone(),
             remedy: fault.remedy.clone(),
         };
-        let all = self.invalid.iter().flat_map(|(key, faults)| faults.iter().map(move |fault| problem(key, fault)));
+        let all = self.faults.iter().map(|(key, fault)| problem(key, fault));
+        if self.kinds.len() > OF_ALL.len() {
+            let refused = self.faults.refused();
+            self.outbox.put(|waiting| waiting.invalid = Some(refused));
+        }
         self.out.send(Tell::Problems(self.name.clone(), all.collect())).await.map_err(|_| Closed)
     }
 

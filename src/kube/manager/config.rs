@@ -51,15 +51,15 @@ type Texts = BTreeMap<String, Arc<str>>;
 /// What is known of the objects of one kind in one namespace; `None` before they were listed.
 type Listed = Option<HashMap<String, Texts>>;
 
-/// What is known of each place, or why nothing can be.
-type Places = Arc<Mutex<HashMap<(Place, String), Result<Listed, Refused>>>>;
+/// What is known of each namespace in which kubeconfigs lie.
+type AllListed = Arc<Mutex<HashMap<(Place, String), Result<Listed, Refused>>>>;
 
 /// The ConfigMaps and Secrets that were asked for.
 pub(super) struct Configs {
     client: Client,
     news: mpsc::Sender<News>,
     cancel: CancellationToken,
-    listed: Places,
+    listed: AllListed,
 }
 
 impl Configs {
@@ -188,7 +188,7 @@ async fn watch_infos(api: Api<Known<ClusterInfoResource>>, news: mpsc::Sender<Ne
 struct Told {
     place: Place,
     namespace: String,
-    listed: Places,
+    listed: AllListed,
     news: mpsc::Sender<News>,
 }
 

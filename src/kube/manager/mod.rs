@@ -3,6 +3,7 @@
 
 mod cluster;
 mod config;
+mod faults;
 mod kept;
 mod rehearsal;
 mod report;

@@ -99,6 +99,13 @@ pub(super) fn service(addresses: &[IpAddr], there: &Value) -> Option<Value> {
     Some(if ingress.is_empty() { json!({}) } else { json!({ "loadBalancer": { "ingress": ingress } }) })
 }
 
+/// Puts a condition in the place of the one of its type, where there is one to put.
+pub(super) fn put_condition(conditions: &mut Vec<StatusCondition>, condition: Option<StatusCondition>) {
+    let Some(condition) = condition else { return };
+    conditions.retain(|known| known.kind != condition.kind);
+    conditions.insert(0, condition);
+}
+
 /// A condition that holds when its reason is `Written`.
 pub(super) fn condition(kind: &str, reason: &str, message: String, observed_generation: i64) -> StatusCondition {
     StatusCondition {

@@ -17,6 +17,7 @@ use crate::kube::outbox::{
 };
 use crate::kube::virtual_ips::{address_of, name_of};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
+use crate::model::object::{ObjectKey, ObjectKind};
 
 /// An access's pods in one cluster, and into how many objects they go.
 struct Sliced {
@@ -40,6 +41,8 @@ pub(super) struct Wanted {
     pools: BTreeMap<PoolName, VipPoolStatus>,
     vips: BTreeMap<IpAddr, VirtualIpStatus>,
     users: BTreeMap<NamespacedName, EndpointSnapshotStatus>,
+    /// Objects that make no sense, and why.
+    invalid: BTreeMap<Target, String>,
     services: BTreeMap<NamespacedName, ServiceAddresses>,
     dns_endpoints: BTreeMap<NamespacedName, Vec<DnsRecord>>,
     sliced: BTreeMap<SnapshotKey, Sliced>,
@@ -75,6 +78,11 @@ impl Wanted {
         for (id, status) in waiting.user_snapshots {
             touched.insert(Target { kind: Kind::EndpointSnapshot, id: id.clone() });
             put(&mut self.users, id, status);
+        }
+        if let Some(invalid) = waiting.invalid {
+            let invalid = invalid.into_iter().filter_map(|(key, why)| Some((target_of(key)?, why))).collect();
+            touched.extend(std::mem::replace(&mut self.invalid, invalid).into_keys());
+            touched.extend(self.invalid.keys().cloned());
         }
         for (id, addresses) in waiting.services {
             touched.insert(Target { kind: Kind::Service, id: id.clone() });
@@ -121,6 +129,8 @@ impl Wanted {
     pub fn status(&self, target: &Target, there: &BTreeMap<Target, Seen>, now: &str) -> Option<Value> {
         let seen = there.get(target)?;
         let name = &*target.id.name;
+        let invalid = self.invalid.get(target);
+        let told = |kind: &str| invalid.map(|why| status::condition(kind, "Invalid", why.clone(), seen.generation));
         match target.kind {
             Kind::ClusterInfo => {
                 let (connection, cluster) = (self.connections.get(name), self.seen.get(name));
@@ -128,7 +138,11 @@ impl Wanted {
                 status::differs(status::cluster(connection, cluster), &seen.status, now)
             }
             Kind::ClusterAccess => {
-                let mut status = self.accesses.get(&target.id)?.clone();
+                let mut status = known_or(self.accesses.get(&target.id), invalid.is_some())?;
+                if invalid.is_some() {
+                    status.observed_generation = seen.generation;
+                }
+                status::put_condition(&mut status.conditions, told("Accepted"));
                 status.conditions.extend(self.publication(&target.id, status.observed_generation, there));
                 status::differs(status, &seen.status, now)
             }
@@ -140,7 +154,8 @@ impl Wanted {
             }
             Kind::DnsEndpoint => None,
             Kind::VipPool => {
-                let mut status = self.pools.get(name)?.clone();
+                let mut status = known_or(self.pools.get(name), invalid.is_some())?;
+                status::put_condition(&mut status.conditions, told("Accepted"));
                 status.observed_generation = seen.generation;
                 for condition in &mut status.conditions {
                     condition.observed_generation = seen.generation;
@@ -152,7 +167,11 @@ impl Wanted {
                 Some(Sliced { content, .. }) => {
                     status::differs(status::snapshot(&content.vips, &content.hostnames), &seen.status, now)
                 }
-                None => status::differs(self.users.get(&target.id)?.clone(), &seen.status, now),
+                None => {
+                    let mut status = known_or(self.users.get(&target.id), invalid.is_some())?;
+                    status::put_condition(&mut status.conditions, told("Effective"));
+                    status::differs(status, &seen.status, now)
+                }
             },
         }
     }
@@ -292,6 +311,22 @@ fn own(metadata: &mut Value, access: &str, access_uid: &str) {
             "apiVersion": API_VERSION, "kind": "ClusterAccess", "name": access, "uid": access_uid, "controller": true,
         }]);
     }
+}
+
+/// What is known of an object; of one that never made sense nothing is, and there is something to be said all the same.
+fn known_or<S: Clone + Default>(known: Option<&S>, is_invalid: bool) -> Option<S> {
+    known.cloned().or_else(|| is_invalid.then(S::default))
+}
+
+/// The object of those that are written, if it is one.
+fn target_of(key: ObjectKey) -> Option<Target> {
+    let kind = match key.kind {
+        ObjectKind::ClusterAccess => Kind::ClusterAccess,
+        ObjectKind::VipPool => Kind::VipPool,
+        ObjectKind::EndpointSnapshot => Kind::EndpointSnapshot,
+        _ => return None,
+    };
+    Some(Target { kind, id: NamespacedName::new(key.namespace, key.name) })
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {

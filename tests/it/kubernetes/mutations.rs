@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::setup::{Setup, own_address};
+use crate::support::eventually;
 
 const CLUSTERS: [&str; 3] = ["primary", "east", "west"];
 const MUTATIONS: usize = 1_000;
@@ -97,6 +98,54 @@ impl Follower {
         }
         picture
     }
+}
+
+impl Follower {
+    /// The pods of each access by service and cluster, as its EndpointSnapshots have to say them.
+    fn snapshots(&self) -> BTreeMap<String, String> {
+        let world = &self.world;
+        let mut snapshots = BTreeMap::new();
+        for access in world.accesses() {
+            for service in world.services_of(access) {
+                let merged = world.service_in(&service, &access.clusters).unwrap();
+                // A cluster without a pod has an object all the same, which says so.
+                let key = |cluster| format!("{} {} {cluster}", access.id.name, service.name);
+                for cluster in &merged.clusters {
+                    snapshots.insert(key(cluster), BTreeMap::new());
+                }
+                for port in &merged.ports {
+                    for pod in world.access_pods(&AccessScope::of(access), &service, &port.name) {
+                        let name = pod.pod.as_deref().map_or_else(|| pod.address.ip().to_string(), str::to_owned);
+                        let is_ready = pod.readiness == Readiness::Ready;
+                        let says = format!("{is_ready} {} {}", pod.weight, pod.locality.zone);
+                        snapshots.entry(key(&pod.cluster)).or_default().entry(name).or_insert(says);
+                    }
+                }
+            }
+        }
+        snapshots.into_iter().map(|(key, pods)| (key, format!("{pods:?}"))).collect()
+    }
+}
+
+/// The same, as it was written.
+fn written(setup: &Setup) -> BTreeMap<String, String> {
+    let list = setup.primary().kubectl(&["-n", "shop", "get", "endpointsnapshots", "-o", "json"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let mut snapshots: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for object in list["items"].as_array().unwrap() {
+        let is_ours = object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "causeway";
+        if !is_ours || object["spec"]["owner"] != "System" {
+            continue;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let spec = &object["spec"];
+        let key = format!("{} {} {}", text(&spec["access"]), text(&spec["service"]), text(&spec["cluster"]));
+        let pods = snapshots.entry(key).or_default();
+        for pod in spec["pods"].as_array().into_iter().flatten() {
+            pods.insert(text(&pod["name"]), format!("{} {} {}", pod["ready"], pod["weight"], text(&pod["zone"])));
+        }
+    }
+    snapshots.into_iter().map(|(key, pods)| (key, format!("{pods:?}"))).collect()
 }
 
 impl Drop for Follower {
@@ -287,6 +336,8 @@ async fn the_world_equals_one_that_is_read_anew() {
     }
     let mut follower = Follower::start(&setup).await;
     follower.follow_until_ready().await;
+    let mut plane = setup.control_plane();
+    plane.restart();
     for round in 0..ROUNDS {
         for _ in 0..MUTATIONS / ROUNDS {
             mutate(&clients, &mut dice).await;
@@ -305,6 +356,13 @@ async fn the_world_equals_one_that_is_read_anew() {
             assert!(std::time::Instant::now() < until, "CAUSEWAY_SEED={seed}, round {round}: {which}");
         }
     }
+    eventually(&format!("the EndpointSnapshots to equal the world, CAUSEWAY_SEED={seed}"), QUIET, || {
+        let (wanted, found) = (follower.snapshots(), written(&setup));
+        if wanted != found {
+            println!("{}", difference(&wanted, &found));
+        }
+        (wanted == found).then_some(())
+    });
     let picture = follower.picture();
     println!("{MUTATIONS} mutations; {} facts at the end", picture.len());
     for fact in ["endpoints", "snapshot"] {

@@ -430,3 +430,31 @@ async fn users_snapshots_say_what_they_are_bound_to_and_why_they_have_no_effect(
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(since(server, &before), BTreeMap::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_definitions_let_through_and_makes_no_sense_is_told_in_its_status() {
+    let setup = Setup::new(&["primary"]);
+    let server = setup.primary();
+    let plane = setup.started();
+    wait_synced(&plane, &["primary"]);
+    // What a definition's rules cannot say.
+    let pool = |ranges: &str| {
+        server.apply(&format!(
+            "apiVersion: causeway.dev/v1alpha1\nkind: VipPool\nmetadata: {{name: odd}}\nspec: {{ranges: [{ranges}]}}\n"
+        ));
+    };
+    for (ranges, wanted) in [("10.0.0.20-10.0.0.10", "spec.ranges[0]"), ("240.0.0.0/4", "spec.ranges[0]")] {
+        pool(ranges);
+        let said = eventually("the fault in the status", WITHIN, || {
+            let pool = setup.get("vippool", "odd")?;
+            let is_current = pool["status"]["observedGeneration"] == pool["metadata"]["generation"];
+            is_current
+                .then_some(pool)
+                .filter(|pool| condition(pool, "Accepted").is_some_and(|(_, why)| why == "Invalid"))
+        });
+        let message = said["status"]["conditions"][0]["message"].as_str().unwrap();
+        assert!(message.starts_with(wanted), "{message}");
+    }
+    pool("10.0.0.10-10.0.0.20");
+    wait_condition(&setup, "vippool/odd", "Accepted", ("True", "Accepted"));
+}
