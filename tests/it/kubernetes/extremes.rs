@@ -516,7 +516,7 @@ fn loosen(server: &ApiServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_api_server_accepts_is_read_or_told() {
-    let setup = Setup::bare(&["primary", "east"], |name, etcd| ApiServer::leaked(name, etcd));
+    let setup = Setup::bare(&["primary", "east"], ApiServer::leaked);
     // Nobody has installed the definitions yet.
     let mut plane = setup.control_plane();
     plane.restart();

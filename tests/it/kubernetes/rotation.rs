@@ -21,7 +21,7 @@ async fn a_wrong_kubeconfig_leaves_the_old_one_in_place() {
     let wrong = [
         (setup.server("east").kubeconfig_for("no-such-token"), "Unauthorized"),
         (setup.server("west").kubeconfig_for("admin-token"), "AnotherCluster"),
-        (good.replace("https://127.0.0.1:", "https://127.0.0.1:1"), "InvalidKubeconfig"),
+        (good.replace("https://127.0.0.1:", "https://127.0.0.1:777777"), "InvalidKubeconfig"),
         (
             good.replace(
                 "    token: admin-token",

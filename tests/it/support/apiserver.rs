@@ -322,13 +322,6 @@ impl ApiServer {
         assert!(output.status.success(), "apply on {}: {errors}\n{manifests}", self.name);
     }
 
-    /// What the API server says where it refuses the manifests; it must.
-    pub fn refusal(&self, manifests: &str) -> String {
-        let output = self.kubectl_with(&["create", "-f", "-"], manifests);
-        assert!(!output.status.success(), "accepted: {manifests}");
-        String::from_utf8(output.stderr).expect("kubectl prints UTF-8")
-    }
-
     /// A new namespace that no other test uses.
     pub fn namespace(&self, prefix: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
