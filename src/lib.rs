@@ -1,11 +1,12 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 //!
 //! ```text
-//!  manifest folders ── Change ─▶ reconcile ─ plan, decide, build ─┬─▶ store (VIP ledger, pods, history)
-//!                                 ▲    ▲                          ├─▶ xDS snapshots ─▶ ads streams ◀─▶ Envoys
+//!  API servers, or   ─ Change ─▶ reconcile ─ plan, decide, build ─┬─▶ store (VIP ledger, pods, history)
+//!  manifest folders               ▲    ▲                          ├─▶ xDS snapshots ─▶ ads streams ◀─▶ Envoys
 //!                                 │    └── ACK, NACK ─────────────┼──────────────────────┘
 //!                                 └─────── agents' reports ◀──────┼── causeway agent, beside each Envoy
-//!                                                                 └─▶ DNS, API, commands
+//!                                                                 ├─▶ DNS, API, commands
+//!                                                                 └─▶ VirtualIps, statuses, EndpointSnapshots
 //! ```
 //!
 //! One task owns the truth ([`reconcile`]): it takes one closed enum of events, and in one turn applies changes to the
@@ -52,7 +53,8 @@ pub mod snapshot;
 /// Authoritative answers for published VIPs.
 #[cfg(feature = "control-plane")]
 pub mod dns;
-/// The kinds, and Kubernetes objects become the model's. The only importer of k8s-openapi.
+/// Kubernetes: the kinds and their definitions, clusters read from API servers, what is written to the primary's, roles.
+/// The only importer of kube and k8s-openapi.
 #[cfg(feature = "control-plane")]
 pub mod kube;
 /// Folders of manifests as live clusters.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test. Sets up what they need first, and says so.
-#   ./tests/run.sh           lints, unit and integration tests with real Envoys and API servers, the quick start's check
+#   ./tests/run.sh           lints, unit and integration tests with real Envoys and API servers, the quick start's checks
 #   ./tests/run.sh --long    the above, and then the checks that take long (kill -9 rounds, churn, scale, outages of ten
 #                            minutes), with their figures
 set -euo pipefail
@@ -46,9 +46,11 @@ cargo check --locked --lib --no-default-features
 step "tests"
 cargo test --locked
 
-step "the quick start's own check"
+step "the quick start's own checks"
 # The binary that the tests were run with; by itself the quick start builds its own.
-CAUSEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/causeway ./deploy/quickstart.sh --check
+export CAUSEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/causeway
+./deploy/quickstart.sh --check
+./deploy/quickstart.sh --kubernetes --check
 
 if $long; then
   step "long checks"

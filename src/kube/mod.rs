@@ -1,22 +1,50 @@
-//! What Kubernetes says, made into the model's objects. This room alone knows Kubernetes' types;
-//! it decides what is valid, and says of what is not which field it is and what to do about it.
+//! Kubernetes. This room alone knows its types and talks to its API servers.
 //!
-//! The kinds that are Causeway's own are in [`kinds`]; Kubernetes' own come from `k8s-openapi`.
-//! Both are made into [`crate::model::object::Object`]s by [`convert`].
+//! ```text
+//!  sub-clusters' ─┐           ┌─ rehearsal                        ┌─▶ virtual_ips ─▶ VirtualIp
+//!  API servers    ├─▶ watch ─▶ manager ─ Change ─▶ (reconcile) ───┤
+//!  the primary's ─┘   convert                                     └─▶ outbox ─▶ writer ─▶ statuses, EndpointSnapshots
+//! ```
+//!
+//! What is valid is decided once, by [`convert`], for objects of API servers and of files alike; it says of what is not
+//! which field it is and what to do about it.
 
-pub mod apiserver;
-pub mod connect;
+// What is said.
+/// Kubernetes' and Causeway's objects into the model's.
 pub mod convert;
+/// Custom resource definitions, with defaults, rules and columns.
 pub mod crd;
+/// Objects as a stream of YAML documents.
 pub mod documents;
+/// What is wrong with a field.
 pub mod field;
-pub mod join;
+/// Causeway's own kinds.
 pub mod kinds;
-pub mod manager;
-pub mod manifest;
+/// Which names Kubernetes and the DNS accept.
 pub mod names;
-pub mod outbox;
-pub mod rbac;
-pub mod virtual_ips;
+
+// Clusters that are read.
+/// From a kubeconfig to a client.
+pub mod connect;
+/// The cluster manager: which clusters there are, and a reader for each.
+pub mod manager;
+/// Watches of one cluster, and the pulse that says whether it answers.
 pub mod watch;
+
+// What is written to the primary.
+/// What waits to be written, in its latest form.
+pub mod outbox;
+/// The VIP ledger as objects.
+pub mod virtual_ips;
+/// Statuses and snapshot information, where they differ from what is there.
 pub mod writer;
+
+// What commands do on API servers.
+/// An API server as a person's command talks to it.
+pub mod apiserver;
+/// The objects that make a cluster one of Causeway's.
+pub mod join;
+/// An object of any kind, as it is sent or printed.
+pub mod manifest;
+/// Roles as small as they can be.
+pub mod rbac;

@@ -176,11 +176,12 @@ impl Owner {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                count = events.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                // Before events, of which there may always be more.
                 outcome = keeper::finished(&mut self.objects) => {
                     self.committed(outcome, 0, now());
                     self.news.vips = true;
                 }
+                count = events.recv_many(&mut batch, BATCH) => if count == 0 { return },
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
             self.turn(std::mem::take(&mut batch), now()).await;
