@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use causeway::kube::manager::{self, Tell};
 use causeway::kube::outbox::Outbox;
+use causeway::model::decision::Readiness;
+use causeway::model::id::ClusterName;
 use causeway::model::world::{AccessScope, World};
 use causeway::store::Store;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -109,7 +111,7 @@ impl Follower {
             for service in world.services_of(access) {
                 let merged = world.service_in(&service, &access.clusters).unwrap();
                 // A cluster without a pod has an object all the same, which says so.
-                let key = |cluster| format!("{} {} {cluster}", access.id.name, service.name);
+                let key = |cluster: &ClusterName| format!("{} {} {cluster}", access.id.name, service.name);
                 for cluster in &merged.clusters {
                     snapshots.insert(key(cluster), BTreeMap::new());
                 }
