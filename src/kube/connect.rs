@@ -95,6 +95,15 @@ impl Credential {
         let config = Config::from_custom_kubeconfig(self.kubeconfig.clone(), &KubeConfigOptions::default())
             .await
             .map_err(|error| Refused::new("InvalidKubeconfig", error.to_string(), remedy))?;
+        // A port that is none would be left out quietly, and whoever listens at the scheme's own port be asked.
+        let has_wrong_port = config.cluster_url.authority().is_some_and(|authority| {
+            let address = authority.as_str().rsplit('@').next().unwrap_or_default();
+            authority.port_u16().is_none() && address != authority.host()
+        });
+        if has_wrong_port {
+            let message = format!("the server {} has a port that is no number from 1 to 65535", config.cluster_url);
+            return Err(Refused::new("InvalidKubeconfig", message, remedy));
+        }
         client_of(config).map_err(|error| Refused::new("InvalidKubeconfig", error.to_string(), remedy))
     }
 }
