@@ -84,10 +84,15 @@ impl Owner {
         for cluster in self.world.clusters() {
             if let Sync::Unknown { reason } = &cluster.sync {
                 let message = format!("cluster {} cannot be read, its endpoints are stale: {reason}", cluster.name);
-                let remedy = format!(
-                    "bring its folder back, or say that it is gone for good: DELETE /api/v1/clusters/{}",
-                    cluster.name
-                );
+                let remedy = match self.outputs.keeper {
+                    Keeper::Store(_) => format!(
+                        "bring its folder back, or say that it is gone for good: DELETE /api/v1/clusters/{}",
+                        cluster.name
+                    ),
+                    Keeper::Objects(..) => {
+                        format!("where it is gone for good: causeway cluster leave {}", cluster.name)
+                    }
+                };
                 tell(cluster.name.as_str(), format!("ClusterInfo {}", cluster.name), "", message, remedy);
             }
         }
