@@ -8,10 +8,10 @@ pub mod manifests;
 pub mod pods;
 pub mod traffic;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The Envoy that tests run: `ENVOY_BIN`, else `envoy` on the `PATH`. There is no skipping: without one the test fails.
@@ -26,10 +26,23 @@ pub fn envoy_binary() -> PathBuf {
         .expect("no Envoy: run the tests through ./tests/run.sh, or set ENVOY_BIN")
 }
 
-/// An address of 127.0.0.1 with a port that was free a moment ago.
+/// An address of 127.0.0.1 with a port that was free a moment ago, for TCP and UDP. It is none of those that the system
+/// gives to outgoing connections (32768 and above on Linux), so that no connection takes it before it is listened on, or
+/// between two runs of whoever listens.
 pub fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("bound")
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    // Other runs on this machine begin elsewhere.
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(7_919)));
+    (0..COUNT)
+        .find_map(|_| {
+            let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?));
+            let is_free = TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok();
+            is_free.then_some(address)
+        })
+        .expect("loopback has a free port")
 }
 
 /// A /24 of loopback that no other test uses, as its first three octets. A socket that is held until the process ends
