@@ -196,7 +196,10 @@ async fn beside_a_bare_reflector() {
     let mut peer = [u64::MAX; 3];
     let mut ours = [u64::MAX; 2];
     let mut plane = setup.control_plane();
-    for _ in 0..3 {
+    for round in 0..3 {
+        if round > 0 {
+            plane.process().kill();
+        }
         let [ms, kib, objects] = run_peer(&setup);
         peer = [peer[0].min(ms), peer[1].min(kib), objects];
         let _ = std::fs::remove_dir_all(setup.dir.path().join("data"));

@@ -102,6 +102,8 @@ impl ControlPlane {
 
     /// Starts it anew; returns at once.
     pub fn restart(&mut self) {
+        // One that still runs has the addresses.
+        self.process = None;
         let mut command = causeway();
         command
             .arg("serve")
