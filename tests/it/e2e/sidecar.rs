@@ -8,7 +8,7 @@ use crate::support::fleet::{ControlPlane, Gateway, Speaks};
 use crate::support::host::Host;
 use crate::support::{eventually, free_addr, manifests, traffic};
 
-const WITHIN: Duration = Duration::from_secs(15);
+const WITHIN: Duration = Duration::from_secs(30);
 
 fn node(plane: &ControlPlane, id: &str) -> Option<serde_json::Value> {
     plane.row("/api/v1/nodes", "id", id)
