@@ -48,6 +48,8 @@ for cluster in east west; do
 done
 
 show_objects() {
+  # The API server is told a moment after the gateways have proved it.
+  on primary -n shop wait --for=condition=Published --timeout=30s clusteraccess/checkout >>"$run/kubectl.log"
   on primary get causeway -A
   echo
 }
