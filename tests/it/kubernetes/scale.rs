@@ -27,13 +27,19 @@ use crate::support::eventually;
 
 /// The long checks take the issue's sizes, in release.
 const LONG: bool = cfg!(feature = "long-checks");
-const SERVICES: usize = if LONG { 2_000 } else { 40 };
 const CLUSTERS: &[&str] = if LONG { &["primary", "east", "west", "north", "south"] } else { &["primary", "east"] };
 const PODS: usize = 10;
 const CLIENTS: usize = 100;
 const PATCHES: usize = if LONG { 200 } else { 10 };
 /// Files that say where the clusters are, for the process that is compared with.
 const PEER: &str = "CAUSEWAY_PEER_KUBECONFIGS";
+/// How many services each cluster has, where another number than the usual is of interest.
+const SIZE: &str = "CAUSEWAY_SCALE_SERVICES";
+
+fn services() -> usize {
+    let asked = std::env::var(SIZE).ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(if LONG { 2_000 } else { 40 })
+}
 
 async fn client(path: &std::path::Path) -> Client {
     causeway::kube::connect::primary(Some(path)).await.expect("a client")
@@ -75,7 +81,7 @@ async fn fill(client: Client, cluster: usize) {
             slices.create(&params, &serde_json::from_value(object).unwrap()).await.expect("a slice");
         }
     };
-    futures::stream::iter(0..SERVICES).map(make).buffer_unordered(16).collect::<Vec<_>>().await;
+    futures::stream::iter(0..services()).map(make).buffer_unordered(16).collect::<Vec<_>>().await;
 }
 
 fn address(cluster: usize, service: usize, pod: usize) -> String {
@@ -137,8 +143,23 @@ fn run_peer(setup: &Setup) -> [u64; 3] {
     [(); 3].map(|()| numbers.next().expect("three numbers"))
 }
 
-/// When the latest change of each client came, by the number of endpoints that were ready.
-type Seen = Arc<watch::Sender<(Option<Instant>, u64)>>;
+/// What a client has, and since when.
+#[derive(Clone, Default)]
+struct Held {
+    at: Option<Instant>,
+    version: String,
+    /// As it came: what it says is read when nobody's time is taken.
+    assignment: Vec<u8>,
+}
+
+impl Held {
+    fn endpoints(&self) -> usize {
+        let assignment = ClusterLoadAssignment::decode(&*self.assignment).expect("an assignment");
+        assignment.endpoints.iter().map(|group| group.lb_endpoints.len()).sum()
+    }
+}
+
+type Seen = Arc<watch::Sender<Held>>;
 
 /// A client of one service's endpoints.
 async fn subscribe(to: std::net::SocketAddr, id: String, resource: String, seen: Seen) {
@@ -158,12 +179,10 @@ async fn subscribe(to: std::net::SocketAddr, id: String, resource: String, seen:
     tx.send(first).await.expect("open");
     let mut answers = answers.expect("a stream");
     while let Ok(Some(answer)) = answers.message().await {
-        let now = Instant::now();
-        for resource in &answer.resources {
-            let any = resource.resource.as_ref().expect("a resource");
-            let assignment = ClusterLoadAssignment::decode(&*any.value).expect("an assignment");
-            let count = assignment.endpoints.iter().map(|group| group.lb_endpoints.len()).sum::<usize>();
-            seen.send_replace((Some(now), count as u64));
+        let at = Some(Instant::now());
+        for resource in answer.resources {
+            let assignment = resource.resource.expect("a resource").value;
+            seen.send_replace(Held { at, version: resource.version, assignment });
         }
         let ack = DeltaDiscoveryRequest {
             type_url: type_url.clone(),
@@ -182,6 +201,7 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_a_bare_reflector() {
+    let services = services();
     let setup = Setup::new(CLUSTERS);
     let filling = Instant::now();
     for (index, name) in CLUSTERS.iter().enumerate() {
@@ -216,11 +236,11 @@ async fn beside_a_bare_reflector() {
     }
     for name in CLUSTERS {
         let row = wait_cluster(&plane, name, "Synced", Duration::from_secs(30));
-        assert_eq!(row["pods"], SERVICES * PODS, "{row}");
+        assert_eq!(row["pods"], services * PODS, "{row}");
     }
-    let pods = (SERVICES * PODS * CLUSTERS.len()) as f64;
+    let pods = (services * PODS * CLUSTERS.len()) as f64;
     println!(
-        "scale: {} clusters x {SERVICES} services x {PODS} pods ({} objects): ready in {} ms, {:.2} x the reflector's {} ms; {:.0} MiB, \
+        "scale: {} clusters x {services} services x {PODS} pods ({} objects): ready in {} ms, {:.2} x the reflector's {} ms; {:.0} MiB, \
          {:.2} x the reflector's {:.0} MiB; {:.2} KiB a pod",
         CLUSTERS.len(),
         peer[2],
@@ -244,14 +264,14 @@ async fn changes(setup: &Setup, xds: std::net::SocketAddr) {
     let cluster = CLUSTERS[1];
     let client = client(setup.server(cluster).kubeconfig()).await;
     let slices: Api<EndpointSlice> = Api::namespaced(client, "shop");
-    let seen: Vec<Seen> = (0..CLIENTS).map(|_| Arc::new(watch::channel((None, 0)).0)).collect();
+    let seen: Vec<Seen> = (0..CLIENTS).map(|_| Arc::new(watch::channel(Held::default()).0)).collect();
     for (index, seen) in seen.iter().enumerate() {
         tokio::spawn(subscribe(xds, format!("client-{index}"), "shop/one/svc-1:8080".to_owned(), seen.clone()));
     }
-    let full = (PODS * CLUSTERS.len()) as u64;
+    let full = PODS * CLUSTERS.len();
     for seen in &seen {
         let mut seen = seen.subscribe();
-        let all = tokio::time::timeout(Duration::from_secs(60), seen.wait_for(|(_, count)| *count == full)).await;
+        let all = tokio::time::timeout(Duration::from_secs(60), seen.wait_for(|held| held.endpoints() == full)).await;
         all.expect("the first endpoints come").expect("the client lives");
     }
     // What anybody who watches sees: the moment of the event itself.
@@ -274,13 +294,20 @@ async fn changes(setup: &Setup, xds: std::net::SocketAddr) {
         let patch = Patch::Merge(json!({"endpoints": &whole[..keep]}));
         let started = Instant::now();
         slices.patch("svc-1", &PatchParams::default(), &patch).await.expect("the patch is taken");
-        let wanted = full - (PODS - keep) as u64;
+        let wanted = full - (PODS - keep);
+        // One client's content is read; the others have it when they have its version, a hash of the content.
+        let mut version = None;
         let mut last = started;
         for seen in &seen {
             let mut seen = seen.subscribe();
-            let found =
-                tokio::time::timeout(Duration::from_secs(30), seen.wait_for(|(_, count)| *count == wanted)).await;
-            last = last.max(found.expect("the change comes").expect("the client lives").0.expect("a time"));
+            let has_it = |held: &Held| match &version {
+                Some(version) => held.version == *version,
+                None => held.endpoints() == wanted,
+            };
+            let found = tokio::time::timeout(Duration::from_secs(30), seen.wait_for(has_it)).await;
+            let held = found.expect("the change comes").expect("the client lives").clone();
+            last = last.max(held.at.expect("a time"));
+            version.get_or_insert(held.version);
         }
         let at =
             event.subscribe().wait_for(|(_, count)| *count == keep).await.expect("the watch lives").0.expect("a time");

@@ -414,18 +414,20 @@ async fn users_snapshots_say_what_they_are_bound_to_and_why_they_have_no_effect(
     wait_condition(&setup, "endpointsnapshot/nobody", "Effective", ("False", "PodNotFound"));
     wait_condition(&setup, "endpointsnapshot/early", "Effective", ("False", "AccessNotFound"));
     // Causeway's own object shows the pod as it is served.
-    let ours = setup.get("endpointsnapshot", "checkout.primary.0").unwrap();
-    assert_eq!(pods(&ours)["checkout-primary-0"]["weight"], 7);
+    let ours_has_weight = |weight: u32| {
+        eventually("the weight in Causeway's own object", WITHIN, || {
+            let ours = setup.get("endpointsnapshot", "checkout.primary.0")?;
+            (pods(&ours)["checkout-primary-0"]["weight"] == weight).then_some(())
+        });
+    };
+    ours_has_weight(7);
     // What was missing comes.
     let late = setup.start_pods("primary", "late", 1).await;
     setup.put_service("primary", "late", &late);
     server.apply(&manifests::access_yaml("late", "edge", 1));
     wait_condition(&setup, "endpointsnapshot/early", "Effective", ("True", "Effective"));
     server.kubectl(&["-n", "shop", "delete", "endpointsnapshot", "heavier"]);
-    eventually("the pod's own weight", WITHIN, || {
-        let ours = setup.get("endpointsnapshot", "checkout.primary.0")?;
-        (pods(&ours)["checkout-primary-0"]["weight"] == 1).then_some(())
-    });
+    ours_has_weight(1);
     let before = wait_quiet(server);
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(since(server, &before), BTreeMap::new());
