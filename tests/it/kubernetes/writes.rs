@@ -129,6 +129,8 @@ async fn statuses_and_snapshots_are_there_once_and_nothing_is_written_while_noth
     assert_eq!((&object["spec"]["access"], &object["status"]["bound"]), (&"shop/checkout".into(), &"1/1".into()));
     assert_eq!(object["status"]["gateways"][0]["node"], "gw-1");
     assert_eq!(object["status"]["proof"], "active");
+    // Each object is written by itself; when nothing is written any more, all say what holds.
+    wait_quiet(server);
     let pool = setup.get("vippool", "edge").unwrap();
     assert_eq!((pool["status"]["used"].as_u64(), pool["status"]["free"].as_i64()), (Some(1), Some(15)));
     let snapshots = objects(server, "endpointsnapshots");
