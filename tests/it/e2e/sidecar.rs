@@ -25,6 +25,8 @@ async fn a_sidecar_is_served_and_proves_nothing() {
     let address = vip["address"].as_str().and_then(|a| a.parse().ok()).expect("an address");
     let to = SocketAddr::new(address, super::PORT);
     eventually("the sidecar's listener", WITHIN, || sidecar.listens_on(to).then_some(()));
+    // Envoy shows a listener before it listens, and no agent's word is waited for here.
+    eventually("a connection to it", WITHIN, || std::net::TcpStream::connect(to).ok());
     let tally = traffic::send(to, &clusterset("checkout"), 30).await;
     assert!(tally.failed.is_empty() && tally.answered_by("-east-") && tally.answered_by("-west-"), "{tally:?}");
     assert!(plane.resolve(&clusterset("checkout")).is_empty(), "a sidecar is no proof");
