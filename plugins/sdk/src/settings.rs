@@ -66,7 +66,7 @@ pub fn within(field: &str, value: u32, range: RangeInclusive<u32>) -> Result<(),
 /// What is wrong, for people: the setting, and what it can be.
 pub fn parse<S: Settings>(policy: &str, config: &str) -> Result<S, String> {
     if matches!(config, "null" | "{}") {
-        return Ok(S::default());
+        return checked(S::default());
     }
     // The whole at once is fast; only where that fails is it worth finding out which setting is to blame.
     // (serde would take a list for a mapping, too.)
@@ -74,15 +74,18 @@ pub fn parse<S: Settings>(policy: &str, config: &str) -> Result<S, String> {
         Ok(settings) if config.trim_start().starts_with('{') && !S::SETTINGS.is_empty() => settings,
         whole => return blame::<S>(policy, config, whole.err().map(|error| error.to_string())),
     };
-    settings.check()?;
-    Ok(settings)
+    checked(settings)
+}
+
+fn checked<S: Settings>(settings: S) -> Result<S, String> {
+    settings.check().map(|()| settings)
 }
 
 fn blame<S: Settings>(policy: &str, config: &str, whole: Option<String>) -> Result<S, String> {
     let value: &RawValue =
         serde_json::from_str(config).map_err(|error| format!("the configuration is no JSON: {error}"))?;
     if value.get() == "null" {
-        return Ok(S::default());
+        return checked(S::default());
     }
     let Ok(entries) = serde_json::from_str::<Entries>(config) else {
         return Err("the configuration is no mapping; write `{}` or settings by name".to_owned());
@@ -98,7 +101,7 @@ fn blame<S: Settings>(policy: &str, config: &str, whole: Option<String>) -> Resu
     }
     match whole {
         Some(error) if !S::SETTINGS.is_empty() => Err(error),
-        _ => Ok(S::default()),
+        _ => checked(S::default()),
     }
 }
 
