@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 rust=1.95.0 # the components are made by this one; change it together with rust-version, and build all anew
 target=wasm32-unknown-unknown
 policies=(lb-locality lb-subset lb-weighted-clusters vip-sticky vip-tenant)
-testing=(hostile noop)
+testing=(hostile hostile-vip noop)
 
 mode=build
 case "${1:-}" in

@@ -104,3 +104,8 @@ macro_rules! export_vip {
         };
     };
 }
+
+/// The README's example has to build.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
