@@ -39,7 +39,7 @@ fn the_first_of_one_address_stays() {
     asked.client.network = None;
     assert_eq!(asked.usable().ready, [0, 1]);
     // Keys that collide in the table, and a full one.
-    let keys = (0..1000u64).map(|i| (i % 500) << 56 | i % 500);
+    let keys = (0..1000u64).map(|i| ((i % 500) << 56) | (i % 500));
     let many = question(keys.clone().map(backend));
     assert_eq!(many.usable().ready.len(), keys.collect::<BTreeSet<_>>().len());
 }
