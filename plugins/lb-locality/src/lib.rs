@@ -10,7 +10,7 @@
 
 mod config;
 
-use causeway_policy::lb::{Decision, Endpoint, Groups, LbPolicy, Locality, Question};
+use causeway_policy::lb::{Decision, Groups, LbPolicy, Locality, Question};
 use config::{Config, LocalityPriority};
 
 /// The policy.
@@ -24,10 +24,8 @@ impl LbPolicy for LbLocality {
         let ranks: Vec<u32> =
             question.localities.iter().map(|locality| rank(locality, &question.client.locality, config)).collect();
         let mut groups = Groups::new(question);
-        for endpoint in question.pick(&usable.ready) {
-            groups.add(ranks[endpoint.locality_index as usize], endpoint);
-        }
-        question.pick(&usable.draining).for_each(|endpoint: Endpoint<'_>| groups.drain(endpoint));
+        groups.add_by_locality(&usable.ready, &ranks);
+        question.pick(&usable.draining).for_each(|endpoint| groups.drain(endpoint));
         Ok(Decision {
             algorithm: config.algorithm.of_envoy(),
             overprovisioning_percent: config.overprovisioning_percent,

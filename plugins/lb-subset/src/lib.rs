@@ -26,7 +26,7 @@ impl LbPolicy for LbSubset {
         let usable = question.usable();
         let ready: Vec<ring::Endpoint> = question
             .pick(&usable.ready)
-            .map(|endpoint| ring::Endpoint { key: endpoint.key, weight: endpoint.weight })
+            .map(|endpoint| ring::Endpoint { key: endpoint.key(), weight: endpoint.weight() })
             .collect();
         let weights = ring::weights(&ready, question.client.bucket, question.client.buckets, config.size);
         let mut groups = Groups::new(question);

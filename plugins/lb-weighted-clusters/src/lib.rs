@@ -32,15 +32,15 @@ impl LbPolicy for LbWeightedClusters {
         let mut clusters: Vec<Cluster> =
             question.clusters.iter().map(|cluster| Cluster { name: &cluster.name, share: 0, sum: 0 }).collect();
         for endpoint in question.pick(&usable.ready) {
-            clusters[endpoint.cluster_index as usize].sum += u64::from(endpoint.weight);
+            clusters[endpoint.cluster_index() as usize].sum += u64::from(endpoint.weight());
         }
         let refused = share(config, &mut clusters);
         let mut scales = weights::scales(&clusters);
         let mut groups = Groups::new(question);
         for endpoint in question.pick(&usable.ready) {
-            let cluster = endpoint.cluster_index as usize;
+            let cluster = endpoint.cluster_index() as usize;
             if clusters[cluster].share > 0 {
-                groups.add_weighted(0, endpoint, scales[cluster].next(endpoint.weight));
+                groups.add_weighted(0, endpoint, scales[cluster].next(endpoint.weight()));
             }
         }
         question.pick(&usable.draining).for_each(|endpoint| groups.drain(endpoint));

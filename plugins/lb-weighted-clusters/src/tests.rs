@@ -98,7 +98,7 @@ fn shares_hold_with_ten_thousand_endpoints() {
     let decision = decided(&asked);
     let mut sums = [0u64; 3];
     for (endpoint, weight) in decision.endpoints.iter().zip(&decision.weights) {
-        sums[asked.endpoint(*endpoint).cluster_index as usize] += u64::from(*weight);
+        sums[asked.endpoint(*endpoint).cluster_index() as usize] += u64::from(*weight);
     }
     let all: u64 = sums.iter().sum();
     for (sum, share) in sums.into_iter().zip([0.9, 0.09, 0.01]) {

@@ -10,9 +10,8 @@ impl LbPolicy for Noop {
 
     fn decide(question: &Question, _: &()) -> Result<Decision, String> {
         let mut groups = Groups::new(question);
-        for endpoint in question.endpoints() {
-            groups.add(0, endpoint);
-        }
+        let all: Vec<u32> = (0..question.count()).collect();
+        groups.add_by_locality(&all, &vec![0; question.localities.len()]);
         Ok(groups.decide())
     }
 }

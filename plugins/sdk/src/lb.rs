@@ -3,6 +3,8 @@
 mod groups;
 mod usable;
 
+use std::fmt;
+
 pub use groups::Groups;
 pub use usable::Usable;
 
@@ -42,48 +44,73 @@ pub enum Readiness {
     NotReady,
 }
 
-/// One of a question's endpoints.
-#[derive(Clone, Copy, Debug)]
+/// One of a question's endpoints: a place in its columns, which costs nothing to pass around.
+#[derive(Clone, Copy)]
 pub struct Endpoint<'a> {
+    question: &'a Question,
+    index: u32,
+}
+
+impl<'a> Endpoint<'a> {
     /// Its place in the question's lists.
-    pub index: u32,
+    pub fn index(self) -> u32 {
+        self.index
+    }
+
     /// A hash of address and port: the same endpoint has the same in every question.
-    pub key: u64,
+    pub fn key(self) -> u64 {
+        self.question.endpoints.keys[self.index as usize]
+    }
+
     /// The Kubernetes cluster that it runs in.
-    pub cluster: &'a Cluster,
+    pub fn cluster(self) -> &'a Cluster {
+        &self.question.clusters[self.cluster_index() as usize]
+    }
+
     /// The cluster's place in the question's `clusters`.
-    pub cluster_index: u32,
+    pub fn cluster_index(self) -> u32 {
+        self.question.endpoints.clusters[self.index as usize]
+    }
+
     /// Where it runs.
-    pub locality: &'a Locality,
+    pub fn locality(self) -> &'a Locality {
+        &self.question.localities[self.locality_index() as usize]
+    }
+
     /// The locality's place in the question's `localities`.
-    pub locality_index: u32,
+    pub fn locality_index(self) -> u32 {
+        self.question.endpoints.localities[self.index as usize]
+    }
+
     /// Whether it may get traffic.
-    pub readiness: Readiness,
+    pub fn readiness(self) -> Readiness {
+        Readiness::of(self.question.endpoints.states[self.index as usize])
+    }
+
     /// Relative share of traffic, 1 to 1000.
-    pub weight: u32,
+    pub fn weight(self) -> u32 {
+        self.question.endpoints.weights[self.index as usize]
+    }
+
     /// Requests in flight, where the data plane reports them.
-    pub load: Option<u32>,
+    pub fn load(self) -> Option<u32> {
+        self.question.endpoints.loads.get(self.index as usize).copied()
+    }
+}
+
+impl fmt::Debug for Endpoint<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Endpoint").field("index", &self.index).field("key", &self.key()).finish_non_exhaustive()
+    }
 }
 
 impl Question {
-    /// One endpoint. It costs nothing to make one.
+    /// One endpoint, by its place in the question's lists.
     ///
     /// # Panics
-    /// When there are not so many endpoints.
+    /// When it is asked something and there are not so many endpoints.
     pub fn endpoint(&self, index: u32) -> Endpoint<'_> {
-        let (i, all) = (index as usize, &self.endpoints);
-        let (cluster_index, locality_index) = (all.clusters[i], all.localities[i]);
-        Endpoint {
-            index,
-            key: all.keys[i],
-            cluster: &self.clusters[cluster_index as usize],
-            cluster_index,
-            locality: &self.localities[locality_index as usize],
-            locality_index,
-            readiness: Readiness::of(all.states[i]),
-            weight: all.weights[i],
-            load: all.loads.get(i).copied(),
-        }
+        Endpoint { question: self, index }
     }
 
     /// How many endpoints there are.

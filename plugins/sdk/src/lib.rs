@@ -16,7 +16,7 @@
 //!         let usable = question.usable();
 //!         let mut groups = Groups::new(question);
 //!         for endpoint in question.pick(&usable.ready) {
-//!             groups.add(u32::from(*endpoint.locality != question.client.locality), endpoint);
+//!             groups.add(u32::from(*endpoint.locality() != question.client.locality), endpoint);
 //!         }
 //!         for endpoint in question.pick(&usable.draining) {
 //!             groups.drain(endpoint);

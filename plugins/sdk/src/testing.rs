@@ -221,9 +221,9 @@ pub fn show(question: &Question, decision: &Decision) -> Vec<String> {
         let mut line = format!("{} {}/{} {}:", group.priority, locality.region, locality.zone, group.weight);
         for i in at..at + group.count as usize {
             let endpoint = question.endpoint(decision.endpoints[i]);
-            let weight = decision.weights.get(i).copied().unwrap_or(endpoint.weight);
+            let weight = decision.weights.get(i).copied().unwrap_or(endpoint.weight());
             let sign = if group.draining { "-" } else { "" };
-            line.push_str(&format!(" {sign}{}*{weight}", endpoint.key));
+            line.push_str(&format!(" {sign}{}*{weight}", endpoint.key()));
         }
         at += group.count as usize;
         lines.push(line);

@@ -11,11 +11,11 @@ fn the_view_shows_what_the_columns_say() {
         backend(8).at("us", "b").of("west").network("far").state(Draining),
     ]);
     let all: Vec<_> = asked.endpoints().collect();
-    assert_eq!((all[0].index, all[0].key, all[0].weight, all[0].load), (0, 7, 3, Some(5)));
-    assert_eq!((all[1].cluster.name.as_str(), all[1].cluster.network.as_str()), ("west", "far"));
-    assert_eq!((all[1].locality.zone.as_str(), all[1].readiness, all[1].load), ("b", Draining, Some(0)));
-    assert_eq!(asked.pick(&[1]).map(|endpoint| endpoint.key).collect::<Vec<_>>(), [8]);
-    assert_eq!(question([backend(1)]).endpoint(0).load, None);
+    assert_eq!((all[0].index(), all[0].key(), all[0].weight(), all[0].load()), (0, 7, 3, Some(5)));
+    assert_eq!((all[1].cluster().name.as_str(), all[1].cluster().network.as_str()), ("west", "far"));
+    assert_eq!((all[1].locality().zone.as_str(), all[1].readiness(), all[1].load()), ("b", Draining, Some(0)));
+    assert_eq!(asked.pick(&[1]).map(Endpoint::key).collect::<Vec<_>>(), [8]);
+    assert_eq!(question([backend(1)]).endpoint(0).load(), None);
 }
 
 #[test]
@@ -74,4 +74,24 @@ fn weights_of_ones_own_stand_beside_those_given() {
     let decision = groups.decide();
     assert_eq!(show(&asked, &decision), ["0 / 1002: 1*2 2*1000"]);
     assert_eq!(Groups::new(&asked).decide(), Decision::default());
+}
+
+#[test]
+fn many_can_be_added_at_once() {
+    let places = ["a", "b", "c"];
+    let asked =
+        question((0..50u64).map(|key| backend(key).at("eu", places[key as usize * 7 % 3]).weight(1 + key as u32 % 5)));
+    let some: Vec<u32> = (0..50).filter(|i| i % 4 != 1).collect();
+    for own_weight in [1, 9] {
+        let [mut each, mut at_once] = [(); 2].map(|()| Groups::new(&asked));
+        for groups in [&mut each, &mut at_once] {
+            groups.add_weighted(1, asked.endpoint(1), own_weight);
+        }
+        let priorities = [4, 1, 4];
+        for endpoint in asked.pick(&some) {
+            each.add(priorities[endpoint.locality_index() as usize], endpoint);
+        }
+        at_once.add_by_locality(&some, &priorities);
+        assert_eq!(each.decide(), at_once.decide());
+    }
 }

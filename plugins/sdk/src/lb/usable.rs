@@ -23,20 +23,19 @@ impl Question {
         let network = self.client.network.as_deref();
         let near: Vec<bool> = self.clusters.iter().map(|c| network.is_none_or(|own| own == c.network)).collect();
         let all = &self.endpoints;
-        let is_near = |i: usize| near[all.clusters[i] as usize];
-        let is_usable = |i: usize| Readiness::of(all.states[i]) != Readiness::NotReady;
-        let count = all.keys.len();
-        let only_near = (0..count).any(|i| is_usable(i) && is_near(i));
+        let states = || all.states.iter().map(|state| Readiness::of(*state)).zip(&all.clusters);
+        let some_near = states().any(|(state, cluster)| state != Readiness::NotReady && near[*cluster as usize]);
 
+        let count = all.keys.len();
         let mut usable = Usable { ready: Vec::with_capacity(count), draining: Vec::new() };
         let mut seen = Keys::for_up_to(count);
-        for i in (0..count).filter(|i| is_usable(*i)) {
-            if (only_near && !is_near(i)) || !seen.insert(all.keys[i]) {
+        for (i, ((state, cluster), key)) in (0..).zip(states().zip(&all.keys)) {
+            if state == Readiness::NotReady || (some_near && !near[*cluster as usize]) || !seen.insert(*key) {
                 continue;
             }
-            match Readiness::of(all.states[i]) {
-                Readiness::Ready => usable.ready.push(i as u32),
-                Readiness::Draining | Readiness::NotReady => usable.draining.push(i as u32),
+            match state {
+                Readiness::Ready => usable.ready.push(i),
+                Readiness::Draining | Readiness::NotReady => usable.draining.push(i),
             }
         }
         if usable.ready.is_empty() {

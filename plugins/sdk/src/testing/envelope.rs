@@ -38,7 +38,7 @@ fn check_endpoints(question: &Question, decision: &Decision) -> Result<(), Strin
         if index >= given {
             return Err(format!("endpoint {index} is none of the {given} that were given"));
         }
-        if !indexes.insert(index) || !keys.insert(question.endpoint(index).key) {
+        if !indexes.insert(index) || !keys.insert(question.endpoint(index).key()) {
             return Err(format!("endpoint {index} is used twice"));
         }
     }
@@ -48,7 +48,7 @@ fn check_endpoints(question: &Question, decision: &Decision) -> Result<(), Strin
     if let Some(i) = decision.weights.iter().position(|weight| *weight == 0) {
         return Err(format!("endpoint {} has the weight 0; leave it out or let it drain", decision.endpoints[i]));
     }
-    let usable = question.endpoints().filter(|endpoint| endpoint.readiness != Readiness::NotReady).count();
+    let usable = question.endpoints().filter(|endpoint| endpoint.readiness() != Readiness::NotReady).count();
     if usable > 0 && decision.groups.iter().all(|group| group.draining) {
         return Err(format!("no endpoint would get requests, though {usable} can be used"));
     }
@@ -78,7 +78,7 @@ fn check_groups(question: &Question, decision: &Decision) -> Result<(), String> 
             return Err(format!("{place} has more endpoints than there are"));
         };
         let weight = |(i, endpoint): (usize, &u32)| {
-            u64::from(decision.weights.get(i).copied().unwrap_or(question.endpoint(*endpoint).weight))
+            u64::from(decision.weights.get(i).copied().unwrap_or(question.endpoint(*endpoint).weight()))
         };
         let endpoints: u64 = range.zip(members).map(weight).sum();
         let sum = sums.entry(group.priority).or_default();
@@ -86,7 +86,7 @@ fn check_groups(question: &Question, decision: &Decision) -> Result<(), String> 
         if endpoints > u64::from(u32::MAX) || *sum > u64::from(u32::MAX) {
             return Err(format!("the weights of {place} add up to more than {}", u32::MAX));
         }
-        if let Some(endpoint) = members.iter().find(|e| question.endpoint(**e).locality_index != group.locality) {
+        if let Some(endpoint) = members.iter().find(|e| question.endpoint(**e).locality_index() != group.locality) {
             return Err(format!("endpoint {endpoint} is not at {}/{}", locality.region, locality.zone));
         }
     }
