@@ -120,7 +120,7 @@ fn before(misbehaviour: Misbehaviour) -> Result<(), String> {
                 all.push(black_box(vec![1u8; 1 << 16]));
             }
         }
-        Misbehaviour::MemoryAtOnce => drop(black_box(vec![1u8; 3 << 30])),
+        Misbehaviour::MemoryAtOnce => drop(black_box(vec![1u8; 1 << 30])),
         Misbehaviour::Recursion => drop(black_box(deeper(1))),
         Misbehaviour::LongError => return Err("x".repeat(64 << 20)),
         Misbehaviour::Error => return Err("this policy was asked to fail".to_owned()),
