@@ -52,7 +52,9 @@ export function decide(question) {
 
 function settings(text) {
   const config = JSON.parse(text) ?? {};
-  if (typeof config !== 'object' || Array.isArray(config)) throw 'the configuration is no mapping; write `{}` or settings by name';
+  if (typeof config !== 'object' || Array.isArray(config)) {
+    throw 'the configuration is no mapping; write `{}` or settings by name';
+  }
   const unknown = Object.keys(config).find((key) => key !== 'halfAt');
   if (unknown !== undefined) throw `\`lb-by-load\` has no setting \`${unknown}\`; use \`halfAt\``;
   const { halfAt = 16 } = config;
