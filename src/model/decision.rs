@@ -143,8 +143,8 @@ pub struct OutlierDetection {
 
 /// How Envoy asks endpoints how they are.
 ///
-/// A new endpoint gets requests when it was found healthy for the first time. So a cluster that is new to an Envoy waits
-/// until each of its endpoints has answered or failed once, and so does an Envoy that starts: `timeout_ms` bounds that.
+/// An endpoint gets requests once it was found healthy for the first time. Where no endpoint of a service answers, an
+/// Envoy that starts waits for `timeout_ms` before it opens its listeners.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     /// The path of a GET that a healthy endpoint answers with 200; `None` only connects.

@@ -51,11 +51,11 @@ pub(super) fn outlier_detection(decision: &LbDecision) -> OutlierDetection {
     }
 }
 
-/// Envoy's own questions to each endpoint.
+/// Envoy's own questions to each endpoint. None gets requests before it was found healthy for the first time.
 ///
-/// A cluster that is new to an Envoy waits for the first answer, or failure, of every endpoint before it is used: an
-/// Envoy that starts opens its listeners only then, and a changed cluster serves in its old form until then. That is
-/// bounded by the timeout. Endpoints that come later get requests once they were found healthy.
+/// A cluster that is new to an Envoy is used once as many checks have ended as it has endpoints (of any of them, as seen
+/// on Envoy 1.40, so that one that is silent keeps nobody waiting). Until then an Envoy that starts opens no listener, and
+/// a changed cluster serves in its old form. Where no endpoint answers, that takes as long as the timeout.
 pub(super) fn check(check: &decision::HealthCheck, protocol: Protocol, hostname: &str) -> HealthCheck {
     let checker = match &check.path {
         Some(path) => parts::HealthChecker::HttpHealthCheck(http_check(path, protocol, hostname)),
