@@ -58,7 +58,8 @@ fn check_algorithm(algorithm: LbAlgorithm) -> Result<(), String> {
 
 /// Takes about a thousand divisions at most for what a table can be.
 fn is_prime(number: u32) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number >= 2
+        && !(2..).take_while(|divisor| divisor * divisor <= number).any(|divisor| number.is_multiple_of(divisor))
 }
 
 fn check_outlier_detection(detection: &OutlierDetection) -> Result<(), String> {

@@ -6,7 +6,7 @@ use causeway::model::decision::{HealthCheck, LbDecision, LbEndpoint, OutlierDete
 use causeway::model::object::Protocol;
 use tokio::net::TcpListener;
 
-use super::{Pod, SOON, Stage, alike, assert_chance, decision, group};
+use super::{Pod, SOON, Stage, alike, asks, assert_chance, decision, group};
 use crate::support::eventually;
 use crate::support::traffic::{Http, Stream};
 
@@ -62,17 +62,6 @@ async fn a_pod_that_answers_5xx_is_set_aside_and_comes_back() {
     proxy.until("the pod to be back", 20, |landed| landed.at(0) > 0).await;
 }
 
-/// The path is asked for ten times a second.
-fn asks() -> HealthCheck {
-    HealthCheck {
-        path: Some("/healthz".to_owned()),
-        interval_ms: 100,
-        timeout_ms: 5000,
-        unhealthy_threshold: 5,
-        healthy_threshold: 2,
-    }
-}
-
 fn checked(pods: &[Pod], health_check: HealthCheck) -> LbDecision {
     LbDecision { health_check: Some(health_check), ..decision(alike(pods)) }
 }
@@ -82,7 +71,8 @@ async fn a_pod_that_fails_its_checks_gets_no_request() {
     let stage = Stage::new().await;
     let pods = stage.pods(3).await;
     pods[0].answer_checks_with(503);
-    let mut proxy = stage.envoy("gw-checks", Protocol::Http, &checked(&pods, asks()));
+    let check = HealthCheck { unhealthy_threshold: 5, healthy_threshold: 2, ..asks() };
+    let mut proxy = stage.envoy("gw-checks", Protocol::Http, &checked(&pods, check.clone()));
     eventually("checks without any request", SOON, || (pods[0].health_checks() > 5).then_some(()));
     assert!(proxy.land(300).await.is_at(&[1, 2]), "from the first request on");
     pods[0].answer_checks_with(200);
@@ -97,7 +87,7 @@ async fn a_pod_that_fails_its_checks_gets_no_request() {
     assert!(proxy.land(300).await.is_at(&[0, 2]));
 
     // One that passes its checks is gone all the same when it is none of the service's any more.
-    proxy.decide(&checked(&pods[..1], asks()));
+    proxy.decide(&checked(&pods[..1], check));
     assert!(proxy.land(300).await.is_at(&[0]));
 }
 

@@ -19,7 +19,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use causeway::ads::service::AdsServer;
 use causeway::ads::{Event, Limits, net};
-use causeway::model::decision::{LbAlgorithm, LbDecision, LbEndpoint, LbGroup};
+use causeway::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup};
 use causeway::model::object::{Locality, Protocol};
 use causeway::snapshot::{Reference, Resource, ResourceType, SnapshotBuilder, XdsSnapshot};
 use causeway::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
@@ -152,6 +152,17 @@ pub fn group<'a>(priority: u32, cluster: &str, weight: u32, pods: impl IntoItera
 /// Pods of one locality, alike.
 pub fn alike(pods: &[Pod]) -> Vec<LbGroup> {
     vec![group(0, "east", 1, pods.iter().map(|pod| (pod, 1)))]
+}
+
+/// A path is asked for ten times a second, and every answer counts.
+pub fn asks() -> HealthCheck {
+    HealthCheck {
+        path: Some("/healthz".to_owned()),
+        interval_ms: 100,
+        timeout_ms: 5000,
+        unhealthy_threshold: 1,
+        healthy_threshold: 1,
+    }
 }
 
 /// What the ADS server was told of each node.

@@ -1,9 +1,9 @@
 //! Shares, priorities, and algorithms that look at how busy endpoints are.
 
-use causeway::model::decision::{HealthCheck, LbAlgorithm, LbDecision};
+use causeway::model::decision::{LbAlgorithm, LbDecision};
 use causeway::model::object::Protocol;
 
-use super::{SOON, Stage, alike, assert_chance, assert_share, decision, group};
+use super::{SOON, Stage, alike, asks, assert_chance, assert_share, decision, group};
 use crate::support::eventually;
 use crate::support::traffic::Http;
 
@@ -32,17 +32,6 @@ async fn weights_of_clusters_and_of_endpoints_are_shares_of_requests() {
         for (pod, share) in [0.90, 0.09, 0.01].into_iter().enumerate() {
             assert_share(landed.at(pod), REQUESTS, share);
         }
-    }
-}
-
-/// What makes pods unhealthy by their own word, soon.
-fn asks() -> HealthCheck {
-    HealthCheck {
-        path: Some("/healthz".to_owned()),
-        interval_ms: 100,
-        timeout_ms: 5_000,
-        unhealthy_threshold: 1,
-        healthy_threshold: 1,
     }
 }
 
