@@ -75,26 +75,88 @@ pub struct LbInput {
     pub port: ServicePort,
     /// Who will send the traffic.
     pub client: ClientView,
+    /// Which part of the nodes will send it, 0 to `buckets` - 1. Nodes are divided by a hash of their ids.
+    pub bucket: u32,
+    /// Into how many parts nodes are divided for the policy: 1 to [`MAX_BUCKETS`].
+    pub buckets: u32,
     /// The endpoints, in a fixed order.
     pub endpoints: Vec<Endpoint>,
+    /// Requests in flight at each of the endpoints, as the data plane last reported. Empty where it reports nothing.
+    pub loads: Vec<u32>,
     /// The policy's configuration.
     pub config: serde_json::Value,
 }
 
+/// Into how many parts nodes can be divided for a policy. Each part costs what a view costs.
+pub const MAX_BUCKETS: u32 = 64;
+
 /// How Envoy picks within a priority.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LbAlgorithm {
     /// In turn, by weight.
     RoundRobin,
-    /// The less busy of two.
-    #[default]
-    LeastRequest,
-    /// Ketama hash ring.
-    RingHash,
-    /// Maglev table.
-    Maglev,
-    /// At random.
+    /// The least busy of some.
+    LeastRequest {
+        /// How many are looked at: 2 to 64.
+        choices: u32,
+    },
+    /// A Ketama hash ring. Its size is in entries, 1 to 8388608, `minimum` not above `maximum`.
+    RingHash {
+        /// The ring has at least so many entries.
+        minimum: u32,
+        /// The ring has at most so many entries.
+        maximum: u32,
+    },
+    /// A Maglev table.
+    Maglev {
+        /// How many entries the table has: a prime up to 5000011.
+        table_size: u32,
+    },
+    /// At random, without weights of endpoints.
     Random,
+}
+
+/// Each with the settings that Envoy has where nobody says anything.
+impl LbAlgorithm {
+    /// The less busy of two.
+    pub const LEAST_REQUEST: Self = Self::LeastRequest { choices: 2 };
+    /// A ring of at least 1,024 entries.
+    pub const RING_HASH: Self = Self::RingHash { minimum: 1024, maximum: 8_388_608 };
+    /// A table of 65,537 entries.
+    pub const MAGLEV: Self = Self::Maglev { table_size: 65_537 };
+}
+
+/// When Envoy sets an endpoint aside by what it answers. Endpoints that cannot be connected to are set aside anyway,
+/// and for as long and in as large a share as these fields say, since Envoy has one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutlierDetection {
+    /// So many 5xx in a row: 1 or more. 0 does not count them.
+    pub consecutive_5xx: u32,
+    /// How often it is looked whether an endpoint may come back, in ms: 100 to 600000.
+    pub interval_ms: u32,
+    /// For how long an endpoint is set aside at first, in ms: 100 to 600000. Each further time it is longer by as much,
+    /// up to ten times.
+    pub base_ejection_ms: u32,
+    /// At most this share of the endpoints at once, in percent: 1 to 100. Where it is less than one endpoint, none.
+    pub max_ejection_percent: u32,
+}
+
+/// How Envoy asks endpoints how they are.
+///
+/// An endpoint gets requests once it was found healthy for the first time. Where no endpoint of a service answers, an
+/// Envoy that starts waits for `timeout_ms` before it opens its listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// The path of a GET that a healthy endpoint answers with 200; `None` only connects.
+    pub path: Option<String>,
+    /// From the end of one check to the next, in ms: 100 to 600000.
+    pub interval_ms: u32,
+    /// How long an endpoint may take to answer, in ms: 10 to 600000.
+    pub timeout_ms: u32,
+    /// Failures in a row until it is unhealthy: 1 to 100.
+    pub unhealthy_threshold: u32,
+    /// Successes in a row until it is healthy again: 1 to 100. The first time one is enough.
+    pub healthy_threshold: u32,
 }
 
 /// An endpoint in a decision.
@@ -113,7 +175,7 @@ pub struct LbEndpoint {
 /// Endpoints of one locality and priority.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LbGroup {
-    /// 0 is tried first; priorities have no gaps.
+    /// 0 is tried first; priorities have no gaps. At most 127.
     pub priority: u32,
     /// The locality.
     pub locality: Locality,
@@ -130,10 +192,17 @@ pub struct LbDecision {
     pub groups: Vec<LbGroup>,
     /// How Envoy picks within a priority.
     pub algorithm: LbAlgorithm,
-    /// Envoy's overprovisioning factor in percent (its default is 140).
+    /// Envoy's overprovisioning factor in percent, 100 to 1000 (its default is 140): at 140, a priority or locality gives
+    /// traffic away when fewer than 1/1.4 of its endpoints are healthy.
     pub overprovisioning_percent: u32,
-    /// Below this share of healthy endpoints, in percent, Envoy ignores health; 0 never does.
+    /// Below this share of healthy endpoints, in percent, Envoy ignores health: 0 to 100; 0 never does.
     pub panic_threshold_percent: u32,
+    /// Requests that Envoy refuses with 503, of a million. Bytes are not refused.
+    pub drop_per_million: u32,
+    /// When an endpoint is set aside by what it answers.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Whether Envoy asks endpoints how they are.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// A pool as a VIP policy sees it.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -57,6 +58,17 @@ name_type! {
 name_type! {
     /// The id by which an Envoy presents itself over xDS (`node.id`).
     NodeId
+}
+
+impl NodeId {
+    /// The node's part, 0 to `buckets` - 1, when nodes are divided into so many. It goes by a hash of the id, so that it
+    /// is the same on every replica and after a restart, and that each part has about as many nodes.
+    pub fn bucket(&self, buckets: u32) -> u32 {
+        let hash = Sha256::digest(self.as_str());
+        let start = hash.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        // What is left of a division by 32 bits has no more of them.
+        (start % u64::from(buckets.max(1))) as u32
+    }
 }
 
 /// A namespaced object's name. Two clusters' objects of the same kind and namespaced name are the
@@ -116,5 +128,27 @@ impl<'de> Deserialize<'de> for NamespacedName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_bucket_is_fixed_and_buckets_are_about_equal() {
+        // Other values would move every node of a running fleet.
+        let of = |id: &str, buckets| NodeId::from(id).bucket(buckets);
+        assert_eq!([1, 2, 3, 64].map(|buckets| of("gw-1", buckets)), [0, 1, 0, 41]);
+        assert_eq!(of("gw-1", 0), 0);
+        for buckets in [2, 3, 7, 64] {
+            let mut counts = vec![0u32; buckets as usize];
+            for number in 0..6400 {
+                counts[of(&format!("gateway-{number}"), buckets) as usize] += 1;
+            }
+            let mean = 6400 / buckets;
+            let is_near = |count: &u32| count.abs_diff(mean) <= mean / 2;
+            assert!(counts.iter().all(is_near), "{buckets}: {counts:?}");
+        }
     }
 }

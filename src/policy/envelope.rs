@@ -2,9 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
-use crate::model::decision::{LbDecision, LbInput, Readiness};
+use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbInput, OutlierDetection, Readiness};
 use crate::model::object::Locality;
+
+/// The last priority that Envoy knows.
+const LAST_PRIORITY: u32 = 127;
+/// The most entries of a hash ring, and of a Maglev table, that Envoy makes.
+const LARGEST_RING: u32 = 8_388_608;
+const LARGEST_TABLE: u32 = 5_000_011;
 
 /// Checks a decision against its input: it uses no endpoint that it was not given and none twice,
 /// sends requests somewhere if that is possible, and is a valid one for Envoy.
@@ -14,13 +21,64 @@ use crate::model::object::Locality;
 pub fn check_lb(input: &LbInput, decision: LbDecision) -> Result<LbDecision, String> {
     check_endpoints(input, &decision)?;
     check_groups(&decision)?;
-    if decision.overprovisioning_percent == 0 {
-        return Err("an overprovisioning factor of 0 % would send nothing anywhere".to_owned());
-    }
-    if decision.panic_threshold_percent > 100 {
-        return Err(format!("a panic threshold of {} % is above 100 %", decision.panic_threshold_percent));
-    }
+    check_algorithm(decision.algorithm)?;
+    within("an overprovisioning factor", decision.overprovisioning_percent, 100..=1000, " %")?;
+    within("a panic threshold", decision.panic_threshold_percent, 0..=100, " %")?;
+    within("a drop of requests", decision.drop_per_million, 0..=1_000_000, " of a million")?;
+    decision.outlier_detection.as_ref().map_or(Ok(()), check_outlier_detection)?;
+    decision.health_check.as_ref().map_or(Ok(()), check_health_check)?;
     Ok(decision)
+}
+
+fn within(what: &str, value: u32, range: RangeInclusive<u32>, unit: &str) -> Result<(), String> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{what} of {value}{unit} is not within {} to {}{unit}", range.start(), range.end()))
+}
+
+fn check_algorithm(algorithm: LbAlgorithm) -> Result<(), String> {
+    match algorithm {
+        LbAlgorithm::RoundRobin | LbAlgorithm::Random => Ok(()),
+        LbAlgorithm::LeastRequest { choices } => within("least request's number of choices", choices, 2..=64, ""),
+        LbAlgorithm::RingHash { minimum, maximum } => {
+            within("a hash ring's minimum", minimum, 1..=LARGEST_RING, " entries")?;
+            within("a hash ring's maximum", maximum, 1..=LARGEST_RING, " entries")?;
+            if minimum > maximum {
+                return Err(format!("a hash ring's minimum of {minimum} entries is above its maximum of {maximum}"));
+            }
+            Ok(())
+        }
+        LbAlgorithm::Maglev { table_size } if table_size <= LARGEST_TABLE && is_prime(table_size) => Ok(()),
+        LbAlgorithm::Maglev { table_size } => {
+            Err(format!("a Maglev table's size of {table_size} entries is not a prime within 2 to {LARGEST_TABLE}"))
+        }
+    }
+}
+
+/// Takes about a thousand divisions at most for what a table can be.
+fn is_prime(number: u32) -> bool {
+    number >= 2
+        && !(2..).take_while(|divisor| divisor * divisor <= number).any(|divisor| number.is_multiple_of(divisor))
+}
+
+fn check_outlier_detection(detection: &OutlierDetection) -> Result<(), String> {
+    within("outlier detection's interval", detection.interval_ms, 100..=600_000, " ms")?;
+    within("outlier detection's first ejection", detection.base_ejection_ms, 100..=600_000, " ms")?;
+    within("outlier detection's largest share", detection.max_ejection_percent, 1..=100, " %")
+}
+
+fn check_health_check(check: &HealthCheck) -> Result<(), String> {
+    if let Some(path) = &check.path {
+        // It stands in a request line, where a space or line break would begin something else.
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("a health check's path {path:?} does not begin with / and go on in visible ASCII"));
+        }
+    }
+    within("a health check's interval", check.interval_ms, 100..=600_000, " ms")?;
+    within("a health check's timeout", check.timeout_ms, 10..=600_000, " ms")?;
+    within("a health check's unhealthy threshold", check.unhealthy_threshold, 1..=100, "")?;
+    within("a health check's healthy threshold", check.healthy_threshold, 1..=100, "")
 }
 
 fn check_endpoints(input: &LbInput, decision: &LbDecision) -> Result<(), String> {
@@ -51,6 +109,9 @@ fn check_groups(decision: &LbDecision) -> Result<(), String> {
     let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
     for group in &decision.groups {
         let place = format!("priority {} of {}/{}", group.priority, group.locality.region, group.locality.zone);
+        if group.priority > LAST_PRIORITY {
+            return Err(format!("{place} is above {LAST_PRIORITY}, the last that Envoy knows"));
+        }
         if group.endpoints.is_empty() {
             return Err(format!("{place} has no endpoints"));
         }

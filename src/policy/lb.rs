@@ -17,12 +17,40 @@ pub enum LocalityPriority {
     None,
 }
 
+/// How Envoy picks within a priority, by the names of [`LbAlgorithm`] and with Envoy's own settings of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Algorithm {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The less busy of two.
+    #[default]
+    LeastRequest,
+    /// Ketama hash ring.
+    RingHash,
+    /// Maglev table.
+    Maglev,
+    /// At random.
+    Random,
+}
+
+impl From<Algorithm> for LbAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::RoundRobin => Self::RoundRobin,
+            Algorithm::LeastRequest => Self::LEAST_REQUEST,
+            Algorithm::RingHash => Self::RING_HASH,
+            Algorithm::Maglev => Self::MAGLEV,
+            Algorithm::Random => Self::Random,
+        }
+    }
+}
+
 /// The configuration that [`lb_default`] understands.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LbConfig {
     /// How Envoy picks within a priority.
-    pub algorithm: LbAlgorithm,
+    pub algorithm: Algorithm,
     /// 100 to 1000: at 140, a priority gives traffic away when fewer than 1/1.4 of its endpoints
     /// are healthy.
     pub overprovisioning_percent: u32,
@@ -37,7 +65,7 @@ pub struct LbConfig {
 impl Default for LbConfig {
     fn default() -> Self {
         Self {
-            algorithm: LbAlgorithm::default(),
+            algorithm: Algorithm::default(),
             overprovisioning_percent: 140,
             panic_threshold_percent: 1,
             locality_priority: LocalityPriority::default(),
@@ -125,9 +153,12 @@ pub fn lb_default(input: &LbInput) -> LbDecision {
     }
     LbDecision {
         groups: groups.into_iter().map(|((priority, locality), list)| group(priority, locality, list)).collect(),
-        algorithm: config.algorithm,
+        algorithm: config.algorithm.into(),
         overprovisioning_percent: config.overprovisioning_percent,
         panic_threshold_percent: config.panic_threshold_percent,
+        drop_per_million: 0,
+        outlier_detection: None,
+        health_check: None,
     }
 }
 

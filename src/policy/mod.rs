@@ -10,5 +10,5 @@ mod tests;
 mod vip;
 
 pub use envelope::check_lb;
-pub use lb::{ConfigError, LB_SETTINGS, LbConfig, LocalityPriority, lb_default};
+pub use lb::{Algorithm, ConfigError, LB_SETTINGS, LbConfig, LocalityPriority, lb_default};
 pub use vip::vip_default;

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::decision::{
-    ClientView, Endpoint, LbAlgorithm, LbDecision, LbInput, NodeRole, PoolChoice, Readiness, VipDecision, VipInput,
+    ClientView, Endpoint, HealthCheck, LbAlgorithm, LbDecision, LbGroup, LbInput, NodeRole, OutlierDetection,
+    PoolChoice, Readiness, VipDecision, VipInput,
 };
 use crate::model::id::NamespacedName;
 use crate::model::object::{Family, Locality, Protocol, ServicePort};
@@ -40,7 +41,10 @@ fn input(endpoints: Vec<Endpoint>) -> LbInput {
             network: Some("flat".into()),
             locality: place("eu", "a"),
         },
+        bucket: 0,
+        buckets: 1,
         endpoints,
+        loads: Vec::new(),
         config: Value::Null,
     }
 }
@@ -69,7 +73,7 @@ fn the_clients_region_comes_first() {
         endpoint(5, NotReady, "eu", "a"),
     ]));
     assert_eq!(show(&decision), ["0 eu/a 2: 3*1 4*1", "0 eu/b 1: 2*1", "1 us/a 1: 1*1"]);
-    assert_eq!((decision.algorithm, decision.overprovisioning_percent), (LbAlgorithm::LeastRequest, 140));
+    assert_eq!((decision.algorithm, decision.overprovisioning_percent), (LbAlgorithm::LEAST_REQUEST, 140));
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn a_configuration_is_read_strictly() {
     assert_eq!(read(json!({})), Ok(LbConfig::default()));
     let all = json!({"algorithm": "Maglev", "overprovisioningPercent": 200, "panicThresholdPercent": 10, "localityPriority": "None"});
     let config = LbConfig {
-        algorithm: LbAlgorithm::Maglev,
+        algorithm: Algorithm::Maglev,
         overprovisioning_percent: 200,
         panic_threshold_percent: 10,
         locality_priority: LocalityPriority::None,
@@ -156,7 +160,7 @@ fn a_configuration_decides() {
     question.config = json!({"localityPriority": "None", "algorithm": "RingHash"});
     let decision = lb_default(&question);
     assert_eq!(show(&decision), ["0 eu/a 1: 2*1", "0 us/a 1: 1*1"]);
-    assert_eq!(decision.algorithm, LbAlgorithm::RingHash);
+    assert_eq!(decision.algorithm, LbAlgorithm::RING_HASH);
     question.config = json!({"localityPriority": "Nonsense"});
     assert_eq!(show(&lb_default(&question)), ["0 eu/a 1: 2*1", "1 us/a 1: 1*1"]);
 }
@@ -172,7 +176,7 @@ fn the_envelope_refuses_what_would_hurt() {
     let good = lb_default(&question);
     assert!(check_lb(&question, good.clone()).is_ok());
     type Change = fn(&mut LbDecision);
-    let cases: [(&str, Change); 11] = [
+    let cases: [(&str, Change); 12] = [
         ("none of the 4 that were given", |d| d.groups[0].endpoints[0].address.set_port(81)),
         ("used twice", |d| d.groups[1].endpoints[0].address = d.groups[0].endpoints[0].address),
         ("no endpoint would get requests, though 3 can be used", |d| d.groups.clear()),
@@ -191,12 +195,109 @@ fn the_envelope_refuses_what_would_hurt() {
             d.groups[1].priority = 0;
             (d.groups[0].weight, d.groups[1].weight) = (u32::MAX, 1);
         }),
-        ("above 100 %", |d| d.panic_threshold_percent = 101),
+        ("priority 128 of us/a is above 127", |d| {
+            let last = d.groups.remove(1);
+            d.groups.push(LbGroup { priority: 128, ..last });
+        }),
+        ("add up to more than", |d| {
+            let other = d.groups[0].endpoints[0].clone();
+            let other = crate::model::decision::LbEndpoint { address: ([10, 0, 0, 3], 80).into(), ..other };
+            d.groups.pop();
+            d.groups[0].endpoints.push(other);
+            d.groups[0].endpoints.iter_mut().for_each(|e| e.weight = u32::MAX);
+        }),
     ];
     for (said, change) in cases {
         let mut bad = good.clone();
         change(&mut bad);
         let error = check_lb(&question, bad).err().unwrap_or_default();
+        assert!(error.contains(said), "{said}: {error}");
+    }
+}
+
+#[test]
+fn the_envelope_knows_the_range_of_every_setting() {
+    let question = input(vec![endpoint(1, Ready, "eu", "a")]);
+    let good = lb_default(&question);
+    let outliers = |change: fn(&mut OutlierDetection)| {
+        let mut detection = OutlierDetection {
+            consecutive_5xx: 0,
+            interval_ms: 100,
+            base_ejection_ms: 600_000,
+            max_ejection_percent: 1,
+        };
+        change(&mut detection);
+        LbDecision { outlier_detection: Some(detection), ..good.clone() }
+    };
+    let checked = |change: fn(&mut HealthCheck)| {
+        let mut check = HealthCheck {
+            path: Some("/healthz?full=1".to_owned()),
+            interval_ms: 600_000,
+            timeout_ms: 10,
+            unhealthy_threshold: 1,
+            healthy_threshold: 100,
+        };
+        change(&mut check);
+        LbDecision { health_check: Some(check), ..good.clone() }
+    };
+    let algorithm = |algorithm| LbDecision { algorithm, ..good.clone() };
+    let ring = |minimum, maximum| algorithm(LbAlgorithm::RingHash { minimum, maximum });
+    let maglev = |table_size| algorithm(LbAlgorithm::Maglev { table_size });
+    let taken = [
+        outliers(|_| {}),
+        outliers(|d| d.consecutive_5xx = u32::MAX),
+        checked(|_| {}),
+        checked(|c| c.path = None),
+        algorithm(LbAlgorithm::RoundRobin),
+        algorithm(LbAlgorithm::LeastRequest { choices: 2 }),
+        algorithm(LbAlgorithm::LeastRequest { choices: 64 }),
+        ring(1, 1),
+        ring(8_388_608, 8_388_608),
+        algorithm(LbAlgorithm::RING_HASH),
+        maglev(2),
+        maglev(5_000_011),
+        algorithm(LbAlgorithm::MAGLEV),
+        LbDecision { drop_per_million: 1_000_000, ..good.clone() },
+        LbDecision { overprovisioning_percent: 1000, panic_threshold_percent: 100, ..good.clone() },
+    ];
+    for decision in taken {
+        assert_eq!(check_lb(&question, decision.clone()), Ok(decision));
+    }
+    let refused = [
+        ("choices of 1 is not within 2 to 64", algorithm(LbAlgorithm::LeastRequest { choices: 1 })),
+        ("choices of 65 is not within 2 to 64", algorithm(LbAlgorithm::LeastRequest { choices: 65 })),
+        ("minimum of 0 entries is not within 1 to 8388608 entries", ring(0, 1)),
+        ("maximum of 8388609 entries is not within 1 to 8388608 entries", ring(1, 8_388_609)),
+        ("minimum of 3 entries is above its maximum of 2", ring(3, 2)),
+        ("size of 0 entries is not a prime within 2 to 5000011", maglev(0)),
+        ("size of 1 entries is not a prime", maglev(1)),
+        ("size of 65536 entries is not a prime", maglev(65_536)),
+        // A square's one divisor is the last that is tried.
+        ("size of 4932841 entries is not a prime", maglev(2221 * 2221)),
+        ("size of 5000077 entries is not a prime within 2 to 5000011", maglev(5_000_077)),
+        ("size of 4294967295 entries is not a prime", maglev(u32::MAX)),
+        ("factor of 99 % is not within 100 to 1000 %", LbDecision { overprovisioning_percent: 99, ..good.clone() }),
+        ("factor of 1001 % is not", LbDecision { overprovisioning_percent: 1001, ..good.clone() }),
+        ("threshold of 101 % is not within 0 to 100 %", LbDecision { panic_threshold_percent: 101, ..good.clone() }),
+        (
+            "drop of requests of 1000001 of a million is not within 0 to 1000000 of a million",
+            LbDecision { drop_per_million: 1_000_001, ..good.clone() },
+        ),
+        ("interval of 99 ms is not within 100 to 600000 ms", outliers(|d| d.interval_ms = 99)),
+        ("first ejection of 600001 ms is not within", outliers(|d| d.base_ejection_ms = 600_001)),
+        ("largest share of 0 % is not within 1 to 100 %", outliers(|d| d.max_ejection_percent = 0)),
+        ("largest share of 101 % is not", outliers(|d| d.max_ejection_percent = 101)),
+        ("path \"healthz\" does not begin with /", checked(|c| c.path = Some("healthz".to_owned()))),
+        ("path \"\" does not", checked(|c| c.path = Some(String::new()))),
+        ("path \"/a b\" does not", checked(|c| c.path = Some("/a b".to_owned()))),
+        (r#"path "/\r\n" does not"#, checked(|c| c.path = Some("/\r\n".to_owned()))),
+        ("check's interval of 99 ms is not", checked(|c| c.interval_ms = 99)),
+        ("timeout of 9 ms is not within 10 to 600000 ms", checked(|c| c.timeout_ms = 9)),
+        ("unhealthy threshold of 0 is not within 1 to 100", checked(|c| c.unhealthy_threshold = 0)),
+        ("healthy threshold of 101 is not within 1 to 100", checked(|c| c.healthy_threshold = 101)),
+    ];
+    for (said, decision) in refused {
+        let error = check_lb(&question, decision).err().unwrap_or_default();
         assert!(error.contains(said), "{said}: {error}");
     }
 }

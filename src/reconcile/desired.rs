@@ -35,6 +35,9 @@ pub fn desired(world: &World, plan: &Plan, before: &Desired) -> Desired {
         backend.addresses.insert(offer.address);
         backend.hostnames.extend(offer.hostnames.iter().cloned());
         let address = SocketAddr::new(offer.address, offer.port.port);
+        if backend.buckets > 1 {
+            desired.divisions.entry(audience.clone()).or_default().insert(backend.buckets);
+        }
         desired.listeners.insert(name.clone(), Wanted { address, backend: backend.name.clone(), audience });
     }
     for backend in desired.backends.values() {
@@ -47,12 +50,13 @@ fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Ba
     let slot = &offer.slot;
     // While a VIP is withdrawn its access may be gone already. It drains as it served: with the default, requests
     // would go to clusters that the access left out.
-    let (scope, lb_config) = match (world.access(&slot.access), before) {
-        (Some(access), _) => (AccessScope::of(access), access.lb_config.clone()),
-        (None, Some(before)) => (before.scope.clone(), before.lb_config.clone()),
+    // The default policy treats all nodes alike, in one bucket.
+    let (scope, lb_config, buckets) = match (world.access(&slot.access), before) {
+        (Some(access), _) => (AccessScope::of(access), access.lb_config.clone(), 1),
+        (None, Some(before)) => (before.scope.clone(), before.lb_config.clone(), before.buckets),
         (None, None) => {
             let (access, own_service) = (slot.access.clone(), slot.service.name.clone());
-            (AccessScope { access, own_service, clusters: BTreeSet::new() }, serde_json::Value::default())
+            (AccessScope { access, own_service, clusters: BTreeSet::new() }, serde_json::Value::default(), 1)
         }
     };
     Backend {
@@ -69,6 +73,7 @@ fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Ba
         addresses: BTreeSet::new(),
         scope,
         lb_config,
+        buckets,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Each part by itself, and the owner as a whole on a real store with Envoys and agents made by hand.
 
 mod agents;
+mod buckets;
 mod build;
 mod claims;
 mod inventory;

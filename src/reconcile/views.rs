@@ -1,7 +1,7 @@
 //! Views: the classes of nodes that are served the same, and each one's xDS snapshot.
 //!
 //! A turn hands in what changed; only the resources of changed backends are decided and encoded
-//! anew, once for each distinct client, and shared by all views that have them.
+//! anew, once for each distinct sender, and shared by all views that have them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use crate::snapshot::{Edit, Reference, Resource, ResourceType, XdsSnapshot};
 use crate::vip::Audience;
 use crate::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
 
-use super::claims::pod_label;
+use super::claims::{pod_label, service_name};
 
 /// What a service's port is to Envoy: the cluster, its endpoints and its route share the name.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,8 @@ pub struct Backend {
     pub scope: AccessScope,
     /// The load-balancing policy's configuration.
     pub lb_config: serde_json::Value,
+    /// Into how many parts nodes are divided for the policy: 1 to [`MAX_BUCKETS`](crate::model::decision::MAX_BUCKETS). Each part is decided on its own.
+    pub buckets: u32,
 }
 
 /// An audience by what it says, so that equal ones are one.
@@ -73,6 +75,8 @@ pub struct Desired {
     pub backends: BTreeMap<Arc<str>, Backend>,
     /// The audiences of all listeners.
     pub audiences: BTreeMap<AudienceKey, Arc<Audience>>,
+    /// Into how many parts nodes are divided for backends of an audience, where into more than one.
+    pub divisions: BTreeMap<AudienceKey, BTreeSet<u32>>,
     /// Names of backends by service.
     pub of_service: BTreeMap<NamespacedName, BTreeSet<Arc<str>>>,
 }
@@ -84,6 +88,8 @@ pub struct ViewKey {
     pub client: ClientView,
     /// Audiences that its nodes belong to.
     pub audiences: BTreeSet<AudienceKey>,
+    /// Its nodes' part of each division that a policy behind one of its listeners asks for, by the number of parts.
+    pub buckets: BTreeMap<u32, u32>,
     /// The one node of this view, where listeners are offered to it anew after it refused them.
     pub own: Option<NodeId>,
 }
@@ -96,16 +102,35 @@ impl ViewKey {
             (NodeRole::Sidecar, Audience::Gateways { .. }) => true,
             _ => audience.includes(node),
         };
+        let audiences: BTreeSet<AudienceKey> =
+            desired.audiences.iter().filter(|(_, a)| is_offered(a)).map(|(key, _)| key.clone()).collect();
+        let divisions = audiences.iter().filter_map(|audience| desired.divisions.get(audience)).flatten();
         Self {
             client: facts.view.clone(),
-            audiences: desired.audiences.iter().filter(|(_, a)| is_offered(a)).map(|(key, _)| key.clone()).collect(),
+            buckets: divisions.map(|&buckets| (buckets, facts.id.bucket(buckets))).collect(),
+            audiences,
             own: has_attempts.then(|| facts.id.clone()),
         }
+    }
+
+    /// Who sends traffic to the backend, as its policy is told.
+    fn sender(&self, backend: &Backend) -> Sender {
+        // A view that is about to be left may lack a new division; its nodes are in others within the same turn.
+        let bucket = self.buckets.get(&backend.buckets).copied().unwrap_or(0);
+        Sender { client: self.client.clone(), buckets: backend.buckets, bucket }
     }
 
     fn is_offered(&self, wanted: &Wanted) -> bool {
         self.audiences.contains(&wanted.audience)
     }
+}
+
+/// What a decision reads of the nodes that it is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Sender {
+    client: ClientView,
+    buckets: u32,
+    bucket: u32,
 }
 
 struct View {
@@ -132,7 +157,7 @@ impl Built {
 #[derive(Default)]
 pub struct Views {
     views: HashMap<ViewKey, View>,
-    built: HashMap<(Arc<str>, ClientView), Built>,
+    built: HashMap<(Arc<str>, Sender), Built>,
     listeners: HashMap<(Arc<str>, u32), (Backend, Arc<Resource>)>,
     routes: HashMap<Arc<str>, (Backend, Arc<Resource>)>,
     /// Endpoints of services whose pods have VIPs of their own, for as long as the world stays as it is.
@@ -196,8 +221,14 @@ impl Views {
     /// Forgets views that no node is of.
     pub fn retain(&mut self, used: impl Fn(&ViewKey) -> bool) {
         self.views.retain(|key, _| used(key));
-        let clients: BTreeSet<ClientView> = self.views.keys().map(|key| key.client.clone()).collect();
-        self.built.retain(|(_, client), _| clients.contains(client));
+        let undivided = |key: &ViewKey| Sender { client: key.client.clone(), buckets: 1, bucket: 0 };
+        let divided = |key: &ViewKey, (&buckets, &bucket)| Sender { client: key.client.clone(), buckets, bucket };
+        let senders: BTreeSet<Sender> = self
+            .views
+            .keys()
+            .flat_map(|key| key.buckets.iter().map(move |part| divided(key, part)).chain([undivided(key)]))
+            .collect();
+        self.built.retain(|(_, sender), _| senders.contains(sender));
         let attempts: BTreeSet<(Arc<str>, u32)> = self
             .views
             .values()
@@ -214,7 +245,7 @@ impl Views {
         let mut edit = view.snapshot.edit();
         for name in affected {
             if let Some(backend) = turn.desired.backends.get(&name) {
-                let built = self.build(backend, &key.client, turn.world);
+                let built = self.build(backend, key.sender(backend), turn.world);
                 edit.set(built.0);
                 edit.set(built.1);
             }
@@ -233,7 +264,7 @@ impl Views {
             let attempt = attempts.get(name).copied().unwrap_or(0);
             wanted.insert((ResourceType::Listener, name.clone()), self.listener(name, listener, backend, attempt));
             if backends.insert(backend.name.clone()) {
-                let (cluster, assignment) = self.build(backend, &key.client, turn.world);
+                let (cluster, assignment) = self.build(backend, key.sender(backend), turn.world);
                 wanted.insert((ResourceType::Cluster, backend.name.clone()), cluster);
                 wanted.insert((ResourceType::Endpoint, backend.name.clone()), assignment);
                 if backend.port.protocol.is_http() {
@@ -274,12 +305,12 @@ impl Views {
         true
     }
 
-    fn build(&mut self, backend: &Backend, client: &ClientView, world: &World) -> (Arc<Resource>, Arc<Resource>) {
-        let key = (backend.name.clone(), client.clone());
+    fn build(&mut self, backend: &Backend, sender: Sender, world: &World) -> (Arc<Resource>, Arc<Resource>) {
+        let key = (backend.name.clone(), sender);
         if let Some(built) = self.built.get(&key).filter(|built| built.is_of(backend)) {
             return (built.cluster.clone(), built.assignment.clone());
         }
-        let built = decide(backend, client, self.endpoints(backend, world));
+        let built = decide(backend, &key.1, self.endpoints(backend, world));
         let resources = (built.cluster.clone(), built.assignment.clone());
         self.built.insert(key, built);
         resources
@@ -346,13 +377,17 @@ impl Views {
     }
 }
 
-/// Asks the policy where this client's traffic for the backend goes, and encodes the answer.
-fn decide(backend: &Backend, client: &ClientView, endpoints: Vec<Endpoint>) -> Built {
+/// Asks the policy where these nodes' traffic for the backend goes, and encodes the answer.
+fn decide(backend: &Backend, sender: &Sender, endpoints: Vec<Endpoint>) -> Built {
     let input = LbInput {
         service: backend.service.clone(),
         port: backend.port.clone(),
-        client: client.clone(),
+        client: sender.client.clone(),
+        bucket: sender.bucket,
+        buckets: sender.buckets,
         endpoints,
+        // Envoys report no loads yet.
+        loads: Vec::new(),
         config: backend.lb_config.clone(),
     };
     let decision = policy::lb_default(&input);
@@ -365,9 +400,9 @@ fn decide(backend: &Backend, client: &ClientView, endpoints: Vec<Endpoint>) -> B
     };
     let cluster = xds::cluster(&ClusterSpec {
         name: &backend.name,
+        hostname: &service_name(&backend.service),
         protocol: backend.port.protocol,
-        algorithm: decision.algorithm,
-        panic_threshold_percent: decision.panic_threshold_percent,
+        decision: &decision,
     });
     let refs = [Reference::new(ResourceType::Endpoint, backend.name.clone())];
     let assignment = xds::assignment(&backend.name, &decision);

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::r#type::v3 as types;
 use envoy_types::pb::google::protobuf as wkt;
-use prost::Name;
+use prost::{Message, Name};
 use xds_api::pb::envoy::extensions::filters::http::router::v3::Router;
 use xds_api::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use xds_api::pb::google::protobuf::Any;
@@ -84,4 +84,10 @@ pub(super) fn http_protocol_options(protocol: Protocol) -> Option<(String, Any)>
 /// Tries again on another endpoint than those that failed.
 pub(super) fn previous_hosts() -> Any {
     pack_extension(&PreviousHostsPredicate {})
+}
+
+/// A number, where metadata wants a message.
+pub(super) fn number(value: u32) -> Any {
+    let type_url = "type.googleapis.com/google.protobuf.UInt32Value".to_owned();
+    Any { type_url, value: wkt::UInt32Value { value }.encode_to_vec() }
 }

@@ -1,14 +1,13 @@
 //! Clusters (CDS).
 
 use xds_api::pb::envoy::config::cluster::v3::{
-    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions, circuit_breakers::Thresholds,
-    cluster as parts,
+    CircuitBreakers, Cluster, UpstreamConnectionOptions, circuit_breakers::Thresholds, cluster as parts,
 };
 use xds_api::pb::envoy::config::core::v3::TcpKeepalive;
 use xds_api::pb::envoy::r#type::v3::Percent;
 
-use super::{any, over_ads, seconds};
-use crate::model::decision::LbAlgorithm;
+use super::{any, health, over_ads, seconds};
+use crate::model::decision::{LbAlgorithm, LbDecision};
 use crate::model::object::Protocol;
 
 /// How long a connection to an endpoint may take. Endpoints are on networks that are reached
@@ -29,26 +28,39 @@ const KEEPALIVE_PROBES: u32 = 3;
 pub struct ClusterSpec<'a> {
     /// Its name, and that of its assignment.
     pub name: &'a str,
+    /// The service's host name, which health checks ask for.
+    pub hostname: &'a str,
     /// How its endpoints are spoken to.
     pub protocol: Protocol,
-    /// How Envoy picks within a priority.
-    pub algorithm: LbAlgorithm,
-    /// Below this share of healthy endpoints, in percent, Envoy ignores health; 0 never does.
-    pub panic_threshold_percent: u32,
+    /// What was decided: all but the endpoints, whose shares and drops are of the assignment.
+    pub decision: &'a LbDecision,
 }
 
 /// Builds a cluster whose endpoints come over ADS.
+///
+/// The algorithm stands in `lb_policy` and the message beside it, not in an extension of `load_balancing_policy`: Envoy
+/// makes the same balancers from both, with every setting that a decision has, but beside the extension it ignores
+/// `lb_subset_config` and the locality weights of `common_lb_config`. Those would have to be extensions around it, and
+/// the `subset` one takes no more than what stands here.
 pub fn cluster(spec: &ClusterSpec<'_>) -> Cluster {
+    let decision = spec.decision;
+    let (lb_policy, lb_config) = algorithm(decision.algorithm);
+    let health_check = decision.health_check.as_ref();
     Cluster {
         name: spec.name.to_owned(),
         cluster_discovery_type: Some(parts::ClusterDiscoveryType::Type(parts::DiscoveryType::Eds as i32)),
         eds_cluster_config: Some(parts::EdsClusterConfig { eds_config: Some(over_ads()), ..Default::default() }),
         connect_timeout: Some(seconds(CONNECT_TIMEOUT_SECONDS)),
-        lb_policy: lb_policy(spec.algorithm) as i32,
-        common_lb_config: Some(common_lb_config(spec.panic_threshold_percent)),
+        lb_policy: lb_policy as i32,
+        lb_config,
+        common_lb_config: Some(common_lb_config(decision)),
         circuit_breakers: Some(no_limits()),
         lb_subset_config: spec.protocol.is_http().then(one_cluster_subsets),
-        outlier_detection: Some(avoid_the_unreachable(spec.panic_threshold_percent)),
+        outlier_detection: Some(health::outlier_detection(decision)),
+        health_checks: health_check
+            .map(|check| health::check(check, spec.protocol, spec.hostname))
+            .into_iter()
+            .collect(),
         typed_extension_protocol_options: any::http_protocol_options(spec.protocol).into_iter().collect(),
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
@@ -58,8 +70,8 @@ pub fn cluster(spec: &ClusterSpec<'_>) -> Cluster {
             }),
             ..Default::default()
         }),
-        // An endpoint that left the assignment is gone at once, whatever a health check last said.
-        // Its connections finish what they have: `close_connections_on_host_health_failure` stays
+        // An endpoint that left the assignment is gone at once, whatever a health check last said. Else one that passes
+        // its checks would get requests for as long as it does so, though it is none of the service's any more. Its connections finish what they have: `close_connections_on_host_health_failure` stays
         // off, as does `close_connections_on_host_set_change`.
         ignore_health_on_host_removal: true,
         ..Default::default()
@@ -82,50 +94,45 @@ fn one_cluster_subsets() -> parts::LbSubsetConfig {
     }
 }
 
-fn lb_policy(algorithm: LbAlgorithm) -> parts::LbPolicy {
-    match algorithm {
-        LbAlgorithm::RoundRobin => parts::LbPolicy::RoundRobin,
-        LbAlgorithm::LeastRequest => parts::LbPolicy::LeastRequest,
-        LbAlgorithm::RingHash => parts::LbPolicy::RingHash,
-        LbAlgorithm::Maglev => parts::LbPolicy::Maglev,
-        LbAlgorithm::Random => parts::LbPolicy::Random,
-    }
+/// The policy and its settings, which are left out where they are Envoy's own, so that a default says nothing.
+fn algorithm(algorithm: LbAlgorithm) -> (parts::LbPolicy, Option<parts::LbConfig>) {
+    use parts::{LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig};
+    let (policy, config) = match algorithm {
+        LbAlgorithm::RoundRobin => return (LbPolicy::RoundRobin, None),
+        LbAlgorithm::Random => return (LbPolicy::Random, None),
+        LbAlgorithm::LeastRequest { choices } => {
+            let settings = LeastRequestLbConfig { choice_count: Some(choices.into()), ..Default::default() };
+            (LbPolicy::LeastRequest, LbConfig::LeastRequestLbConfig(settings))
+        }
+        LbAlgorithm::RingHash { minimum, maximum } => {
+            let settings = RingHashLbConfig {
+                minimum_ring_size: Some(u64::from(minimum).into()),
+                maximum_ring_size: Some(u64::from(maximum).into()),
+                ..Default::default()
+            };
+            (LbPolicy::RingHash, LbConfig::RingHashLbConfig(settings))
+        }
+        LbAlgorithm::Maglev { table_size } => {
+            let settings = MaglevLbConfig { table_size: Some(u64::from(table_size).into()) };
+            (LbPolicy::Maglev, LbConfig::MaglevLbConfig(settings))
+        }
+    };
+    let is_envoys = [LbAlgorithm::LEAST_REQUEST, LbAlgorithm::RING_HASH, LbAlgorithm::MAGLEV].contains(&algorithm);
+    (policy, (!is_envoys).then_some(config))
 }
 
-fn common_lb_config(panic_threshold_percent: u32) -> parts::CommonLbConfig {
+fn common_lb_config(decision: &LbDecision) -> parts::CommonLbConfig {
     parts::CommonLbConfig {
-        healthy_panic_threshold: Some(Percent { value: f64::from(panic_threshold_percent.min(100)) }),
+        healthy_panic_threshold: Some(Percent { value: f64::from(decision.panic_threshold_percent.min(100)) }),
         // Envoy merges changes of health and weight for a second. A pod that drains must get no new
         // request at once, and changes come merged from here already.
         update_merge_window: Some(seconds(0)),
+        // New endpoints that were not checked yet would count as unhealthy, and ten more pods beside ten would send
+        // requests to another priority, or everywhere.
+        ignore_new_hosts_until_first_hc: decision.health_check.is_some(),
         locality_config_specifier: Some(parts::common_lb_config::LocalityConfigSpecifier::LocalityWeightedLbConfig(
             parts::common_lb_config::LocalityWeightedLbConfig {},
         )),
-        ..Default::default()
-    }
-}
-
-/// An endpoint that cannot be connected to has no load, so least request sends it more and more,
-/// and TCP, where Envoy may pick the same one again, loses connections for as long as the endpoint
-/// is listed. Three failures in a row set it aside, for a second at first (it may just be
-/// starting), for ten when it stays so. What an endpoint answers plays no part: judging answers is
-/// up to a policy.
-///
-/// All endpoints may be set aside where Envoy then ignores health and tries them all the same;
-/// where it never does so, half of them stay.
-fn avoid_the_unreachable(panic_threshold_percent: u32) -> OutlierDetection {
-    let most = if panic_threshold_percent == 0 { 50 } else { 100 };
-    OutlierDetection {
-        split_external_local_origin_errors: true,
-        consecutive_local_origin_failure: Some(3.into()),
-        enforcing_consecutive_local_origin_failure: Some(100.into()),
-        enforcing_local_origin_success_rate: Some(0.into()),
-        enforcing_consecutive_5xx: Some(0.into()),
-        enforcing_success_rate: Some(0.into()),
-        interval: Some(seconds(1)),
-        base_ejection_time: Some(seconds(1)),
-        max_ejection_time: Some(seconds(10)),
-        max_ejection_percent: Some(most.into()),
         ..Default::default()
     }
 }

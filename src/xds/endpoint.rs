@@ -2,24 +2,50 @@
 
 use xds_api::pb::envoy::config::core::v3::{HealthStatus, Locality};
 use xds_api::pb::envoy::config::endpoint::v3::{
-    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, cluster_load_assignment::Policy,
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+    cluster_load_assignment::{Policy, policy::DropOverload},
     lb_endpoint::HostIdentifier,
 };
+use xds_api::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 
-use super::{of_cluster, socket_address};
+use super::{METADATA_NAMESPACE, any, of_cluster, socket_address};
 use crate::model::decision::{self, LbDecision, LbGroup};
+
+/// What Envoy calls the dropped requests in its load reports.
+const DROP_CATEGORY: &str = "policy";
 
 /// Builds the assignment of a cluster. A decision without endpoints is an assignment without
 /// endpoints, which says that there are none; it is not the same as saying nothing.
 pub fn assignment(name: &str, decision: &LbDecision) -> ClusterLoadAssignment {
+    let mut localities: Vec<LocalityLbEndpoints> = decision.groups.iter().map(locality).collect();
+    mark_drops(&mut localities, decision.drop_per_million);
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
-        endpoints: decision.groups.iter().map(locality).collect(),
+        endpoints: localities,
         policy: Some(Policy {
             overprovisioning_factor: Some(decision.overprovisioning_percent.into()),
+            drop_overloads: drops(decision.drop_per_million),
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+/// Envoy takes one at most.
+fn drops(per_million: u32) -> Vec<DropOverload> {
+    let share = FractionalPercent { numerator: per_million, denominator: DenominatorType::Million as i32 };
+    let drop = DropOverload { category: DROP_CATEGORY.to_owned(), drop_percentage: Some(share) };
+    if per_million == 0 { Vec::new() } else { vec![drop] }
+}
+
+/// Makes another share of drops other content of an endpoint, too.
+///
+/// Envoy 1.40 acknowledges an assignment in which nothing but the drops differs, counts it as `update_no_rebuild`, and goes
+/// on dropping as before; what an endpoint's metadata says it takes in without touching its connections.
+fn mark_drops(localities: &mut [LocalityLbEndpoints], per_million: u32) {
+    let first = localities.first_mut().and_then(|locality| locality.lb_endpoints.first_mut());
+    if let Some(metadata) = first.and_then(|endpoint| endpoint.metadata.as_mut()).filter(|_| per_million > 0) {
+        metadata.typed_filter_metadata.insert(METADATA_NAMESPACE.to_owned(), any::number(per_million));
     }
 }
 

@@ -14,6 +14,7 @@ use xds_api::pb::google::protobuf;
 mod any;
 mod cluster;
 mod endpoint;
+mod health;
 mod json;
 mod listener;
 mod route;
@@ -33,6 +34,11 @@ const IDLE_TIMEOUT_SECONDS: i64 = 3600;
 
 fn seconds(seconds: i64) -> protobuf::Duration {
     protobuf::Duration { seconds, nanos: 0 }
+}
+
+fn milliseconds(milliseconds: u32) -> protobuf::Duration {
+    let nanos = milliseconds % 1000 * 1_000_000;
+    protobuf::Duration { seconds: i64::from(milliseconds / 1000), nanos: nanos as i32 }
 }
 
 /// Whatever has to be fetched comes over the same aggregated stream.

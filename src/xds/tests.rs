@@ -2,10 +2,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::Value;
+use xds_api::pb::envoy::config::cluster::v3::{Cluster, cluster::LbConfig};
 use xds_api::pb::google::protobuf::Any;
 
 use super::*;
-use crate::model::decision::{LbAlgorithm, LbDecision, LbEndpoint, LbGroup};
+use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, OutlierDetection};
 use crate::model::object::{Locality, Protocol};
 
 const CLUSTER: &str = "shop/checkout/checkout:80";
@@ -46,17 +47,85 @@ fn address(text: &str) -> SocketAddr {
     text.parse().expect("tests write addresses well")
 }
 
-fn spec(protocol: Protocol) -> ClusterSpec<'static> {
-    ClusterSpec { name: CLUSTER, protocol, algorithm: LbAlgorithm::LeastRequest, panic_threshold_percent: 1 }
+fn of(protocol: Protocol, decision: &LbDecision) -> Cluster {
+    cluster(&ClusterSpec { name: CLUSTER, hostname: "checkout.shop.svc.clusterset.local", protocol, decision })
 }
 
 #[test]
 fn golden_clusters() {
-    check!("cluster-http", cluster(&spec(Protocol::Http)));
-    check!("cluster-grpc", cluster(&spec(Protocol::Grpc)));
-    let tcp = ClusterSpec { algorithm: LbAlgorithm::Maglev, panic_threshold_percent: 0, ..spec(Protocol::Tcp) };
-    check!("cluster-tcp", cluster(&tcp));
-    assert_eq!(cluster(&spec(Protocol::H2c)), cluster(&spec(Protocol::Grpc)));
+    let plain = LbDecision { panic_threshold_percent: 1, ..decision() };
+    check!("cluster-http", of(Protocol::Http, &plain));
+    check!("cluster-grpc", of(Protocol::Grpc, &plain));
+    check!("cluster-tcp", of(Protocol::Tcp, &LbDecision { algorithm: LbAlgorithm::MAGLEV, ..decision() }));
+    assert_eq!(of(Protocol::H2c, &plain), of(Protocol::Grpc, &plain));
+}
+
+fn judged() -> LbDecision {
+    LbDecision {
+        outlier_detection: Some(OutlierDetection {
+            consecutive_5xx: 5,
+            interval_ms: 1500,
+            base_ejection_ms: 30_000,
+            max_ejection_percent: 20,
+        }),
+        health_check: Some(HealthCheck {
+            path: Some("/healthz".to_owned()),
+            interval_ms: 10_000,
+            timeout_ms: 250,
+            unhealthy_threshold: 3,
+            healthy_threshold: 2,
+        }),
+        ..decision()
+    }
+}
+
+#[test]
+fn golden_clusters_that_judge() {
+    check!("cluster-judging-http", of(Protocol::Http, &judged()));
+    let mut connects = judged();
+    connects.health_check.iter_mut().for_each(|check| check.path = None);
+    connects.outlier_detection.iter_mut().for_each(|detection| detection.consecutive_5xx = 0);
+    check!("cluster-judging-tcp", of(Protocol::Tcp, &connects));
+}
+
+#[test]
+fn health_checks_speak_what_the_endpoints_speak() {
+    use xds_api::pb::envoy::config::core::v3::health_check::HealthChecker;
+    let asked = |protocol| match of(protocol, &judged()).health_checks.remove(0).health_checker {
+        Some(HealthChecker::HttpHealthCheck(check)) => check.codec_client_type().as_str_name(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([Protocol::Http, Protocol::Tcp].map(asked), ["HTTP1", "HTTP1"]);
+    assert_eq!([Protocol::H2c, Protocol::Grpc].map(asked), ["HTTP2", "HTTP2"]);
+}
+
+#[test]
+fn an_algorithm_says_no_more_than_what_differs_from_envoys_defaults() {
+    let said = |algorithm| {
+        let made = of(Protocol::Http, &LbDecision { algorithm, ..decision() });
+        let settings = match made.lb_config.clone() {
+            Some(LbConfig::LeastRequestLbConfig(c)) => format!("{:?}", c.choice_count.map(|n| n.value)),
+            Some(LbConfig::RingHashLbConfig(c)) => {
+                format!("{:?}", (c.minimum_ring_size.map(|n| n.value), c.maximum_ring_size.map(|n| n.value)))
+            }
+            Some(LbConfig::MaglevLbConfig(c)) => format!("{:?}", c.table_size.map(|n| n.value)),
+            other => format!("{other:?}"),
+        };
+        format!("{} {settings}", made.lb_policy().as_str_name())
+    };
+    let table = [
+        (LbAlgorithm::RoundRobin, "ROUND_ROBIN None"),
+        (LbAlgorithm::Random, "RANDOM None"),
+        (LbAlgorithm::LEAST_REQUEST, "LEAST_REQUEST None"),
+        (LbAlgorithm::LeastRequest { choices: 7 }, "LEAST_REQUEST Some(7)"),
+        (LbAlgorithm::RING_HASH, "RING_HASH None"),
+        (LbAlgorithm::RingHash { minimum: 1024, maximum: 4096 }, "RING_HASH (Some(1024), Some(4096))"),
+        (LbAlgorithm::MAGLEV, "MAGLEV None"),
+        (LbAlgorithm::Maglev { table_size: 251 }, "MAGLEV Some(251)"),
+    ];
+    for (algorithm, expected) in table {
+        assert_eq!(said(algorithm), expected);
+    }
 }
 
 fn decision() -> LbDecision {
@@ -78,9 +147,12 @@ fn decision() -> LbDecision {
                 endpoints: vec![endpoint("10.0.0.2:8080", 1, true)],
             },
         ],
-        algorithm: LbAlgorithm::LeastRequest,
+        algorithm: LbAlgorithm::LEAST_REQUEST,
         overprovisioning_percent: 140,
         panic_threshold_percent: 0,
+        drop_per_million: 0,
+        outlier_detection: None,
+        health_check: None,
     }
 }
 
@@ -88,6 +160,7 @@ fn decision() -> LbDecision {
 fn golden_assignments() {
     check!("assignment", assignment(CLUSTER, &decision()));
     check!("assignment-empty", assignment(CLUSTER, &LbDecision { groups: Vec::new(), ..decision() }));
+    check!("assignment-dropping", assignment(CLUSTER, &LbDecision { drop_per_million: 250_000, ..decision() }));
 }
 
 #[test]
@@ -128,7 +201,7 @@ fn the_same_input_gives_the_same_bytes() {
     let bytes = || {
         let target = Target::Http { route: CLUSTER };
         let listener = listener(&ListenerSpec { name: "vip", address, target, attempt: 3 });
-        let all = [Any::from_msg(&listener), Any::from_msg(&cluster(&spec(Protocol::Http)))];
+        let all = [Any::from_msg(&listener), Any::from_msg(&of(Protocol::Http, &judged()))];
         all.map(|any| any.expect("it can be encoded").value)
     };
     let first = bytes();

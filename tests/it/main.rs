@@ -7,6 +7,7 @@ mod ads_envoy;
 mod agent;
 mod bad_input;
 mod cli;
+mod decisions;
 mod e2e;
 mod golden;
 mod kubernetes;

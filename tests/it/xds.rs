@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use causeway::model::decision::{LbAlgorithm, LbDecision, LbEndpoint, LbGroup};
+use causeway::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, OutlierDetection};
 use causeway::model::object::{Locality, Protocol};
 use causeway::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
 use serde_json::{Value, json};
@@ -18,9 +18,44 @@ macro_rules! shown {
     }};
 }
 
+const HOST: &str = "checkout.shop.svc.clusterset.local";
+
+/// A decision with every setting.
+fn decision(algorithm: LbAlgorithm) -> LbDecision {
+    LbDecision {
+        groups: Vec::new(),
+        algorithm,
+        overprovisioning_percent: 140,
+        panic_threshold_percent: 0,
+        drop_per_million: 1,
+        outlier_detection: Some(OutlierDetection {
+            consecutive_5xx: 5,
+            interval_ms: 100,
+            base_ejection_ms: 600_000,
+            max_ejection_percent: 1,
+        }),
+        health_check: Some(HealthCheck {
+            path: Some("/healthz?full=1".to_owned()),
+            interval_ms: 600_000,
+            timeout_ms: 10,
+            unhealthy_threshold: 1,
+            healthy_threshold: 100,
+        }),
+    }
+}
+
 fn cluster(protocol: Protocol, algorithm: LbAlgorithm) -> Value {
     let name = format!("shop/{algorithm:?}/checkout:{protocol:?}");
-    shown!(xds::cluster(&ClusterSpec { name: &name, protocol, algorithm, panic_threshold_percent: 0 }))
+    let decision = decision(algorithm);
+    shown!(xds::cluster(&ClusterSpec { name: &name, hostname: HOST, protocol, decision: &decision }))
+}
+
+/// A cluster that only connects to see how its endpoints are.
+fn connecting_cluster() -> Value {
+    let mut decision = decision(LbAlgorithm::LEAST_REQUEST);
+    decision.health_check.iter_mut().for_each(|check| check.path = None);
+    let spec = ClusterSpec { name: "connecting", hostname: HOST, protocol: Protocol::Tcp, decision: &decision };
+    shown!(xds::cluster(&spec))
 }
 
 /// A cluster whose assignment stands in the file, so that Envoy reads that too.
@@ -38,11 +73,9 @@ fn cluster_with_endpoints() -> Value {
             group(0, vec![endpoint("10.0.0.1:80", false), endpoint("[fd00::1]:80", false)]),
             group(1, vec![endpoint("10.0.0.2:80", true)]),
         ],
-        algorithm: LbAlgorithm::LeastRequest,
-        overprovisioning_percent: 140,
-        panic_threshold_percent: 0,
+        ..decision(LbAlgorithm::LEAST_REQUEST)
     };
-    let mut cluster = cluster(Protocol::Http, LbAlgorithm::LeastRequest);
+    let mut cluster = cluster(Protocol::Http, LbAlgorithm::LEAST_REQUEST);
     cluster["name"] = json!("with-endpoints");
     cluster["type"] = json!("STATIC");
     cluster.as_object_mut().expect("it is an object").remove("eds_cluster_config");
@@ -76,7 +109,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn bootstrap() -> Value {
-    let http = cluster(Protocol::Http, LbAlgorithm::LeastRequest);
+    let http = cluster(Protocol::Http, LbAlgorithm::LEAST_REQUEST);
     let http_name = http["name"].as_str().expect("it has a name").to_owned();
     json!({
         "node": {"id": "gateway-1", "cluster": "edge"},
@@ -101,8 +134,14 @@ fn bootstrap() -> Value {
                 },
                 http,
                 cluster(Protocol::Tcp, LbAlgorithm::RoundRobin),
-                cluster(Protocol::H2c, LbAlgorithm::RingHash),
-                cluster(Protocol::Grpc, LbAlgorithm::Maglev),
+                cluster(Protocol::H2c, LbAlgorithm::RING_HASH),
+                cluster(Protocol::Grpc, LbAlgorithm::MAGLEV),
+                cluster(Protocol::Http, LbAlgorithm::LeastRequest { choices: 64 }),
+                cluster(Protocol::Http, LbAlgorithm::RingHash { minimum: 1, maximum: 1 }),
+                cluster(Protocol::Http, LbAlgorithm::RingHash { minimum: 8_388_608, maximum: 8_388_608 }),
+                cluster(Protocol::Http, LbAlgorithm::Maglev { table_size: 2 }),
+                cluster(Protocol::Http, LbAlgorithm::Maglev { table_size: 5_000_011 }),
+                connecting_cluster(),
                 cluster(Protocol::Http, LbAlgorithm::Random),
                 cluster_with_endpoints(),
             ],

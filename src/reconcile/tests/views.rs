@@ -14,11 +14,11 @@ use crate::reconcile::views::{AudienceKey, Desired, Turn, ViewKey, Views};
 use crate::snapshot::{Changes, ResourceType, XdsSnapshot};
 use crate::vip::{Audience, Offer, Plan, Published, Slot, listener_name};
 
-fn everyone() -> Arc<Audience> {
+pub fn everyone() -> Arc<Audience> {
     Arc::new(Audience::Gateways { selector: Arc::new(Selector::default()), lingering: BTreeSet::new() })
 }
 
-fn offer(service: &str, pod: Option<&str>, address: &str, protocol: Protocol) -> Offer {
+pub fn offer(service: &str, pod: Option<&str>, address: &str, protocol: Protocol) -> Offer {
     let family = Family::of(ip(address));
     let slot = Slot { access: id(service), service: id(service), pod: pod.map(Into::into), family, node: None };
     Offer {
@@ -31,7 +31,7 @@ fn offer(service: &str, pod: Option<&str>, address: &str, protocol: Protocol) ->
     }
 }
 
-fn plan(offers: Vec<Offer>) -> Plan {
+pub fn plan(offers: Vec<Offer>) -> Plan {
     let offers = offers.into_iter().map(|offer| (listener_name(offer.address, offer.port.port), offer)).collect();
     Plan { offers, ..Plan::default() }
 }
@@ -42,14 +42,14 @@ fn client() -> ClientView {
 
 fn key(desired: &Desired, own: Option<&str>) -> ViewKey {
     let audiences = desired.audiences.keys().cloned().collect();
-    ViewKey { client: client(), audiences, own: own.map(Into::into) }
+    ViewKey { client: client(), audiences, buckets: BTreeMap::new(), own: own.map(Into::into) }
 }
 
-fn turn<'a>(world: &'a World, desired: &'a Desired, dirty: &'a BTreeSet<Arc<str>>) -> Turn<'a> {
+pub fn turn<'a>(world: &'a World, desired: &'a Desired, dirty: &'a BTreeSet<Arc<str>>) -> Turn<'a> {
     Turn { world, desired, desired_changed: false, dirty }
 }
 
-fn two_services() -> World {
+pub fn two_services() -> World {
     world([
         ("east", service("web", Protocol::Http)),
         ("east", slice("web", &[("web-0", "10.0.0.1", true)])),
@@ -60,12 +60,12 @@ fn two_services() -> World {
     ])
 }
 
-fn two_offers() -> Plan {
+pub fn two_offers() -> Plan {
     plan(vec![offer("web", None, "240.0.0.1", Protocol::Http), offer("db", None, "240.0.0.2", Protocol::Tcp)])
 }
 
-const WEB: &str = "shop/web/web:80";
-const DB: &str = "shop/db/db:80";
+pub const WEB: &str = "shop/web/web:80";
+pub const DB: &str = "shop/db/db:80";
 
 fn names_of(snapshot: &XdsSnapshot, ty: ResourceType) -> Vec<String> {
     snapshot.resources(ty).map(|resource| resource.name().to_string()).collect()
@@ -114,11 +114,16 @@ fn a_vip_drains_as_it_served_when_its_access_is_gone() {
     limited.clusters = BTreeSet::from(["east".into()]);
     limited.lb_config = serde_json::json!({"algorithm": "Maglev"});
     world.apply(vec![put("east", Object::Access(limited.clone()))], 0);
-    let before = desired(&world, &two_offers(), &Desired::default());
+    let mut before = desired(&world, &two_offers(), &Desired::default());
+    assert_eq!(before.divisions, BTreeMap::new());
+    before.backends.get_mut(WEB).unwrap().buckets = 4;
     world.apply(vec![delete("east", &Object::Access(limited.clone()))], 0);
     let after = desired(&world, &two_offers(), &before);
     assert_eq!(after.backends[WEB].scope.clusters, limited.clusters);
     assert_eq!(after.backends[WEB].lb_config, limited.lb_config);
+    assert_eq!(after.backends[WEB].buckets, 4);
+    let audience = AudienceKey::of(&everyone());
+    assert_eq!(after.divisions, BTreeMap::from([(audience, BTreeSet::from([4]))]), "a division of one is none");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Requests through VIPs, and what became of them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,9 +26,21 @@ impl Default for Http {
 }
 
 impl Http {
+    /// A client whose connections come from the address.
+    pub fn from_address(source: IpAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(source));
+        Self { client: Client::builder(TokioExecutor::new()).build(connector) }
+    }
+
     /// Status and body of a GET to the address under the host name.
     pub async fn get(&self, to: SocketAddr, host: &str) -> Result<(u16, String), String> {
-        let request = Request::get(format!("http://{to}/"))
+        self.get_path(to, host, "/").await
+    }
+
+    /// As [`Http::get`], of a path.
+    pub async fn get_path(&self, to: SocketAddr, host: &str, path: &str) -> Result<(u16, String), String> {
+        let request = Request::get(format!("http://{to}{path}"))
             .header("host", host)
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
