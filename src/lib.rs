@@ -13,6 +13,8 @@
 //! world, folds reports of the data plane, plans VIPs, asks the policies, builds resources and publishes. What it plans
 //! for VIPs is durable before anybody is told of it.
 //!
+//! Who decides is written in `plugins/`, the worlds of such policies in `plugins/wit`.
+//!
 //! The rooms, in their order: a room may use only those above it, which a test holds (`tests/it/tidy.rs`).
 
 // What everything may use.
@@ -33,7 +35,8 @@ pub mod feedback;
 /// Ids, objects, the merge of clusters, decisions. Pure.
 #[cfg(feature = "control-plane")]
 pub mod model;
-/// Where traffic goes and which address is taken: the default policies and the envelope around them.
+/// Where traffic goes and which address is taken: WebAssembly components that are asked, and what their answers have to
+/// hold to.
 #[cfg(feature = "control-plane")]
 pub mod policy;
 /// Pools, the ledger, and the plan for every VIP. Pure.

@@ -43,6 +43,11 @@ cargo clippy --locked --all-targets -- -D warnings
 # The embeddable xDS library alone: no database, no Kubernetes types, no HTTP API.
 cargo check --locked --lib --no-default-features
 
+step "policies"
+# Guests by themselves, on this machine; and the committed components are what their source makes.
+(cd plugins && cargo fmt --all --check && cargo clippy --locked --all-targets -- -D warnings && cargo test --locked)
+./plugins/build.sh --check
+
 step "tests"
 cargo test --locked
 

@@ -1,4 +1,5 @@
-//! Refusals as JSON: `{"error": {"code": "NotFound", "message": "…"}}`.
+//! Refusals as JSON: `{"error": {"code": "NotFound", "message": "…"}}`; of what was sent and cannot be used there is a
+//! `reason` too, in one word.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -26,6 +27,17 @@ pub enum ApiError {
     /// What was asked for cannot be done in the present state.
     #[error("{0}")]
     Conflict(String),
+    /// The body is larger than is taken.
+    #[error("{0}")]
+    TooLarge(String),
+    /// What was sent is understood, and cannot be used.
+    #[error("{message}")]
+    Refused {
+        /// In one word.
+        reason: String,
+        /// Why, and what to do.
+        message: String,
+    },
     /// The owner of the truth did not answer in time, or has ended.
     #[error("{0}")]
     Unavailable(String),
@@ -43,6 +55,8 @@ impl ApiError {
             ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
             ApiError::Misdirected(_) => (StatusCode::MISDIRECTED_REQUEST, "Misdirected"),
             ApiError::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
+            ApiError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
+            ApiError::Refused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Refused"),
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
             ApiError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal"),
         }
@@ -52,6 +66,10 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.parts();
-        (status, Json(json!({ "error": { "code": code, "message": self.to_string() } }))).into_response()
+        let mut error = json!({ "code": code, "message": self.to_string() });
+        if let ApiError::Refused { reason, .. } = &self {
+            error["reason"] = json!(reason);
+        }
+        (status, Json(json!({ "error": error }))).into_response()
     }
 }

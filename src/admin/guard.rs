@@ -43,12 +43,21 @@ fn admit(guard: Guard, request: &Request) -> Result<(), ApiError> {
         tracing::warn!(%identity, %action, "refused");
         return Err(ApiError::Forbidden(reason));
     }
+    check_origin(request.method(), request.headers())?;
     if guard.loopback { check_host(request.uri(), request.headers()) } else { Ok(()) }
 }
 
 /// What a request is about. A path that does not exist counts as reading the state, so that it
 /// tells a stranger nothing either.
 fn action_of(method: &Method, path: &str) -> Action {
+    if path == "/api/v1/policies" || path.starts_with("/api/v1/policies/") {
+        return match *method {
+            Method::GET | Method::HEAD => Action::ReadPolicies,
+            Method::PUT => Action::UploadPolicy,
+            Method::DELETE => Action::DeletePolicy,
+            _ => Action::ActivatePolicy,
+        };
+    }
     if method == Method::DELETE {
         return Action::ForgetCluster;
     }
@@ -58,6 +67,19 @@ fn action_of(method: &Method, path: &str) -> Action {
         _ if path.starts_with("/debug/xds") => Action::ReadXdsDebug,
         _ => Action::ReadState,
     }
+}
+
+/// Refuses changes that a page of another site asks for. A browser sends a page's plain POST anywhere without asking the
+/// server first, and says from where it comes (fetch.spec.whatwg.org, "Origin header").
+fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
+        return Ok(());
+    }
+    let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
+    let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+    let own = text(header::HOST).is_some_and(|host| origin.strip_prefix("http://") == Some(host));
+    let why = || ApiError::Forbidden(format!("a page of `{origin}` may change nothing here; use `causeway` or curl"));
+    if own { Ok(()) } else { Err(why()) }
 }
 
 /// Refuses names of other sites. A page in a browser of this machine may point its own name at
@@ -202,9 +224,32 @@ mod tests {
             (Method::GET, "/api/v1/vips", Action::ReadState),
             (Method::GET, "/nothing", Action::ReadState),
             (Method::DELETE, "/api/v1/clusters/east", Action::ForgetCluster),
+            (Method::GET, "/api/v1/policies", Action::ReadPolicies),
+            (Method::GET, "/api/v1/policies/mine/component", Action::ReadPolicies),
+            (Method::PUT, "/api/v1/policies/mine", Action::UploadPolicy),
+            (Method::POST, "/api/v1/policies/mine/rollback", Action::ActivatePolicy),
+            (Method::DELETE, "/api/v1/policies/mine", Action::DeletePolicy),
         ];
         for (method, path, action) in cases {
             assert_eq!(action_of(&method, path), action, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_change_nothing() {
+        let from = |origin: Option<&'static str>| {
+            let mut map = HeaderMap::new();
+            map.append(header::HOST, "127.0.0.1:18080".parse().unwrap());
+            origin.map(|origin| map.append(header::ORIGIN, origin.parse().unwrap()));
+            map
+        };
+        for fine in [None, Some("http://127.0.0.1:18080")] {
+            assert!(check_origin(&Method::POST, &from(fine)).is_ok(), "{fine:?}");
+        }
+        for foreign in ["https://evil.example", "http://127.0.0.1:1", "null", "https://127.0.0.1:18080"] {
+            assert!(check_origin(&Method::POST, &from(Some(foreign))).is_err(), "{foreign}");
+            assert!(check_origin(&Method::DELETE, &from(Some(foreign))).is_err(), "{foreign}");
+            assert!(check_origin(&Method::GET, &from(Some(foreign))).is_ok(), "{foreign}");
         }
     }
 

@@ -7,6 +7,7 @@ mod error;
 pub mod guard;
 mod handlers;
 pub mod metrics;
+pub mod policies;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 pub use error::ApiError;
 
@@ -42,6 +43,10 @@ pub struct AdminState {
     pub inspect: mpsc::Sender<Inspect>,
     /// The xDS streams.
     pub xds: Arc<dyn XdsDebug>,
+    /// Policies.
+    pub policies: Arc<dyn policies::Policies>,
+    /// Whose turn it is to upload: a component is held in memory meanwhile.
+    pub uploads: Arc<Semaphore>,
     /// Metrics.
     pub metrics: Arc<metrics::Registry>,
     /// How callers that prove nothing are treated.
@@ -60,6 +65,15 @@ pub const PATHS: &[(&str, &str)] = &[
     ("/api/v1/accesses", "accesses; ?namespace= narrows"),
     ("/api/v1/vips", "VIPs with their proof; ?namespace= narrows"),
     ("/api/v1/nodes", "Envoys"),
+    ("/api/v1/policies", "policies, built in and uploaded"),
+    (
+        "/api/v1/policies/{name}",
+        "everything of one; PUT uploads a component (?world= ?activate= ?config= ?fuel= ?memoryMiB= ?onFailure=), DELETE forgets it (?force=)",
+    ),
+    ("/api/v1/policies/{name}/component", "the component in force, or of ?digest= or ?version="),
+    ("/api/v1/policies/{name}/logs", "what it wrote last"),
+    ("/api/v1/policies/{name}/activate", "POST puts the version of ?digest= or ?version= into force"),
+    ("/api/v1/policies/{name}/rollback", "POST puts the version into force that was so before"),
     ("/debug/xds/nodes", "connected xDS streams"),
     (
         "/debug/xds/nodes/{id}",
@@ -86,6 +100,12 @@ pub fn router(state: AdminState, bound: SocketAddr) -> Router {
         .route("/api/v1/accesses", get(handlers::accesses))
         .route("/api/v1/vips", get(handlers::vips))
         .route("/api/v1/nodes", get(handlers::nodes))
+        .route("/api/v1/policies", get(policies::list))
+        .route("/api/v1/policies/{name}", get(policies::show).put(policies::upload).delete(policies::delete))
+        .route("/api/v1/policies/{name}/component", get(policies::component))
+        .route("/api/v1/policies/{name}/logs", get(policies::logs))
+        .route("/api/v1/policies/{name}/activate", post(policies::activate))
+        .route("/api/v1/policies/{name}/rollback", post(policies::roll_back))
         .route("/debug/xds/nodes", get(handlers::xds_nodes))
         // A wildcard, because node ids may have slashes in them.
         .route("/debug/xds/nodes/{*id}", get(handlers::xds_node))

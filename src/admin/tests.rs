@@ -7,8 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::policies::{InUse, PolicyChanged, PolicyDetail, PolicyError, PolicyView, Upload, Which};
 use super::*;
-use crate::reconcile::view::{Answer, ClusterRow, Query, ServiceRow, StatusView};
+use crate::policy::Digest;
+use crate::reconcile::view::{Answer, ClusterRow, PolicyLine, PolicyUse, Query, ServiceRow, StatusView};
+use bytes::Bytes;
 
 struct Streams;
 
@@ -19,6 +22,60 @@ impl XdsDebug for Streams {
 
     fn node(&self, id: &str, resource: &str) -> Option<Value> {
         (id == "side/car 1" && resource.is_empty()).then(|| json!({ "id": id }))
+    }
+}
+
+/// None but what is built in.
+struct NoPolicies;
+
+fn none(name: &str) -> PolicyError {
+    PolicyError::NotFound { name: name.to_owned(), known: Vec::new() }
+}
+
+#[async_trait::async_trait]
+impl policies::Policies for NoPolicies {
+    async fn list(&self) -> Result<Vec<PolicyView>, PolicyError> {
+        Ok(Vec::new())
+    }
+
+    async fn show(&self, name: &str) -> Result<PolicyDetail, PolicyError> {
+        Err(none(name))
+    }
+
+    async fn component(&self, name: &str, _: Option<Which>) -> Result<(Digest, Bytes), PolicyError> {
+        Err(none(name))
+    }
+
+    async fn upload(&self, upload: Upload) -> Result<PolicyChanged, PolicyError> {
+        Err(none(&upload.name))
+    }
+
+    async fn activate(&self, name: &str, _: Which) -> Result<PolicyChanged, PolicyError> {
+        Err(none(name))
+    }
+
+    async fn roll_back(&self, name: &str) -> Result<PolicyChanged, PolicyError> {
+        Err(none(name))
+    }
+
+    async fn delete(&self, name: &str, _: InUse) -> Result<(), PolicyError> {
+        Err(none(name))
+    }
+
+    async fn logs(&self, name: &str) -> Result<Vec<PolicyLine>, PolicyError> {
+        Err(none(name))
+    }
+}
+
+/// What the admin interface works with, in these tests.
+fn state(inspect: mpsc::Sender<Inspect>, mode: Mode) -> AdminState {
+    AdminState {
+        inspect,
+        policies: Arc::new(NoPolicies),
+        uploads: Arc::new(tokio::sync::Semaphore::new(1)),
+        xds: Arc::new(Streams),
+        metrics: Arc::new(metrics::Registry::new()),
+        mode,
     }
 }
 
@@ -68,12 +125,13 @@ fn answer(query: Query, waiting_for: &[String]) -> Answer {
         Query::Accesses => Answer::Accesses(Vec::new()),
         Query::Vips => Answer::Vips(Vec::new()),
         Query::Nodes => Answer::Nodes(Vec::new()),
+        Query::Policies => Answer::Policies(Vec::new()),
+        Query::Policy(_) => Answer::Policy(Box::new(PolicyUse { row: None, used_by: Vec::new(), lines: Vec::new() })),
     }
 }
 
 async fn start(inspect: mpsc::Sender<Inspect>) -> SocketAddr {
-    let metrics = Arc::new(metrics::Registry::new());
-    let state = AdminState { inspect, xds: Arc::new(Streams), metrics, mode: Mode::Local };
+    let state = state(inspect, Mode::Local);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, state, std::future::pending()));
@@ -223,8 +281,7 @@ async fn foreign_hosts_are_refused_on_every_path() {
 
 #[tokio::test]
 async fn a_connection_whose_other_end_is_not_known_is_refused() {
-    let metrics = Arc::new(metrics::Registry::new());
-    let state = AdminState { inspect: owner(Vec::new()), xds: Arc::new(Streams), metrics, mode: Mode::Insecure };
+    let state = state(owner(Vec::new()), Mode::Insecure);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(state, address);
@@ -234,8 +291,7 @@ async fn a_connection_whose_other_end_is_not_known_is_refused() {
 
 #[tokio::test]
 async fn serving_ends_when_told() {
-    let metrics = Arc::new(metrics::Registry::new());
-    let state = AdminState { inspect: owner(Vec::new()), xds: Arc::new(Streams), metrics, mode: Mode::Local };
+    let state = state(owner(Vec::new()), Mode::Local);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(serve(listener, state, async { drop(stopped.await) }));

@@ -4,6 +4,7 @@ mod debug;
 mod feedback;
 mod metrics;
 mod objects;
+mod policies;
 mod serve;
 mod source;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -15,11 +15,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::source::{self, Source};
-use super::{debug, feedback, metrics, objects, stop_on_signal};
+use super::{debug, feedback, metrics, objects, policies, stop_on_signal};
 use crate::admin::{self, AdminState};
 use crate::ads::{self, service::AdsServer};
 use crate::agent::service::FeedbackServer;
 use crate::config::{Clusters, ListenAddr, ServeConfig};
+use crate::policy::{Engine, Policies};
 use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
 use crate::store::Store;
 use crate::trust::{Action, Mode};
@@ -28,6 +29,8 @@ use crate::{dns, reconcile::from_row};
 
 /// Events that wait for the owner. A turn takes as many at once, so that more would only wait longer.
 const EVENTS: usize = 512;
+/// Components that are held in memory for being uploaded: one that is compiled, and one that comes in.
+const UPLOADS: usize = 2;
 /// How long open requests may delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// HTTP/2 windows: one stream carries everything, so a window of 64 KiB would stall large first responses.
@@ -74,6 +77,14 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     if let Some(counters) = objects.as_ref().map(|objects| objects.counters.clone()) {
         registry.register(Arc::new(move || metrics::kube_families(&counters)));
     }
+    let cache = config.data_dir.join("compiled");
+    let folder = cache.clone();
+    let mut policies = tokio::task::spawn_blocking(move || Policies::new(Engine::new(Some(&folder))?))
+        .await
+        .context("compiling the built-in policies")??;
+    let life = policies::Life::start(store.clone(), &cache, &mut policies, events.clone())
+        .await
+        .context("loading the policies that were uploaded")?;
     let outputs = Outputs {
         keeper: match objects {
             Some(objects) => Keeper::Objects(Box::new(objects.virtual_ips), store.clone()),
@@ -86,7 +97,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
     let settings = reconcile::Settings { primary, vip: spans, has_ledger_copy };
-    let owner = Owner::new(ledger, settings, outputs);
+    let owner = Owner::new(ledger, settings, policies, outputs);
     let mut owner = tokio::spawn(owner.run(events_rx, shutdown.clone()));
 
     if let Some(address) = config.dns_addr {
@@ -100,7 +111,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let ads = AdsServer::new(spawn_ads(&events), limits);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
     let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
-    serve_admin(&config, &ads, source, registry, &events, mode, &shutdown, &mut tasks).await?;
+    serve_admin(&config, &ads, source, Arc::new(life), registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 
     let outcome = tokio::select! {
@@ -212,6 +223,7 @@ async fn serve_admin(
     config: &ServeConfig,
     ads: &AdsServer,
     source: Source,
+    life: Arc<policies::Life>,
     registry: admin::metrics::Registry,
     events: &mpsc::Sender<Event>,
     mode: Mode,
@@ -222,8 +234,14 @@ async fn serve_admin(
     registry.register(Arc::new(move || metrics::families(&counters)));
     let (inspect, inspect_rx) = mpsc::channel(EVENTS);
     tokio::spawn(answer(inspect_rx, source, events.clone(), shutdown.clone()));
-    let state =
-        AdminState { inspect, xds: Arc::new(debug::Streams(ads.registry())), metrics: Arc::new(registry), mode };
+    let state = AdminState {
+        inspect,
+        xds: Arc::new(debug::Streams(ads.registry())),
+        policies: life,
+        uploads: Arc::new(Semaphore::new(UPLOADS)),
+        metrics: Arc::new(registry),
+        mode,
+    };
     let address = config.admin_addr;
     let listener = TcpListener::bind(address).await.with_context(|| format!("binding --admin-addr {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "the admin interface is served");

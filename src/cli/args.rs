@@ -1,6 +1,7 @@
 //! The command line's grammar.
 
 mod cluster;
+mod policy;
 mod snapshot;
 
 use std::time::Duration;
@@ -10,6 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::agent;
 use crate::config::{Settings, parse_duration};
 pub(super) use cluster::{Cluster, Join, Leave, ListClusters, Rbac};
+pub(super) use policy::{
+    ActivatePolicy, DeletePolicy, Fallback, Language, NewPolicy, Policy, PolicyCompiler, PolicyLogs, RollBackPolicy,
+    ShowPolicy, UploadPolicy,
+};
 pub(super) use snapshot::{CreateSnapshot, DeleteSnapshots, EditSnapshot, GetSnapshots, Owner, Snapshot};
 
 /// A multi-cluster control plane for Envoy.
@@ -54,6 +59,12 @@ pub(super) enum Command {
     /// Work with the snapshot information of accesses' pods on the primary's API server
     #[command(subcommand, visible_alias = "snapshots")]
     Snapshot(Snapshot),
+    /// Upload policies, put them into force and take them back
+    #[command(subcommand, visible_alias = "policies")]
+    Policy(Policy),
+    /// Compile a policy from standard input into a cache; what the server runs for it
+    #[command(name = crate::policy::apart::COMMAND, hide = true)]
+    PolicyCompiler(PolicyCompiler),
     /// Print roles and their bindings, for `kubectl apply --server-side -f -`
     #[command(subcommand)]
     Rbac(Rbac),

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use hyper::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Usage;
 use super::args::Server;
-use super::http;
+use super::http::{self, Asked};
 
 /// More than the largest fleet's rows: a wrong server cannot fill the memory.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
@@ -51,8 +53,14 @@ impl Admin {
 
     /// Asks for a path and reads the answer as JSON.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.ask(&Asked { method: Method::GET, path, body: Bytes::new() }).await
+    }
+
+    /// Asks for something and reads the answer as JSON.
+    pub async fn ask<T: DeserializeOwned>(&self, asked: &Asked<'_>) -> anyhow::Result<T> {
+        let path = asked.path;
         let late = |_| anyhow!("no answer from {} within {:?}", self.authority, self.timeout);
-        let reply = tokio::time::timeout(self.timeout, self.fetch(path)).await.map_err(late)??;
+        let reply = tokio::time::timeout(self.timeout, self.fetch(asked)).await.map_err(late)??;
         if reply.status != 200 {
             let text = String::from_utf8_lossy(&reply.body);
             let told = serde_json::from_str::<Refusal>(&text).map(|refusal| refusal.error.message);
@@ -65,14 +73,14 @@ impl Admin {
         })
     }
 
-    async fn fetch(&self, path: &str) -> anyhow::Result<http::Reply> {
+    async fn fetch(&self, asked: &Asked<'_>) -> anyhow::Result<http::Reply> {
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&self.authority)
             .await
             .with_context(|| format!("cannot find the host of --admin-addr {}", self.authority))?
             .collect();
         let mut last = None;
         for address in addresses {
-            match http::get(address, &self.authority, path, MAX_ANSWER_BYTES).await {
+            match http::send(address, &self.authority, asked, MAX_ANSWER_BYTES).await {
                 Ok(reply) => return Ok(reply),
                 // The name's next address may have the server: localhost is often ::1 first.
                 Err(error @ http::HttpError::Connect(_)) => last = Some(error),

@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::Request;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper::header;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -49,16 +49,39 @@ pub(super) struct Reply {
 /// Connects to `address` and sends a GET for `path`, with `host` as the `Host` header. Takes as long
 /// as it takes: the caller bounds the time.
 pub(super) async fn get(address: SocketAddr, host: &str, path: &str, max_bytes: usize) -> Result<Reply, HttpError> {
+    send(address, host, &Asked { method: Method::GET, path, body: Bytes::new() }, max_bytes).await
+}
+
+/// What is asked of a server.
+#[derive(Clone, Debug)]
+pub(super) struct Asked<'a> {
+    /// The method.
+    pub method: Method,
+    /// The path, with its query.
+    pub path: &'a str,
+    /// The body; may be empty.
+    pub body: Bytes,
+}
+
+/// As [`get`], for anything that can be asked.
+pub(super) async fn send(
+    address: SocketAddr,
+    host: &str,
+    asked: &Asked<'_>,
+    max_bytes: usize,
+) -> Result<Reply, HttpError> {
     let stream = TcpStream::connect(address).await.map_err(HttpError::Connect)?;
     stream.set_nodelay(true).map_err(HttpError::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends by itself when `sender` and the body are gone; its errors come out of those as well.
     tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(asked.method.clone())
+        .uri(asked.path)
         .header(header::HOST, host)
         .header(header::USER_AGENT, concat!("causeway/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
+        .body(Full::new(asked.body.clone()))?;
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
     let body = match Limited::new(response.into_body(), max_bytes).collect().await {

@@ -8,6 +8,7 @@ mod client;
 mod cluster;
 mod http;
 mod list;
+mod policy;
 mod probe;
 mod rbac;
 mod rows;
@@ -25,6 +26,7 @@ use clap::Parser;
 use crate::agent;
 use crate::config::{ConfigError, LogFormat, ServeConfig};
 use crate::kube::{crd, documents::documents};
+use crate::policy::apart;
 use crate::telemetry;
 use args::{Cli, Command};
 
@@ -93,6 +95,8 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
         Command::Rbac(which) => rbac::run(&which, &mut out),
         Command::Cluster(command) => wait(cluster::run(command, &mut out)),
         Command::Snapshot(command) => wait(snapshot::run(command, &mut out)),
+        Command::Policy(command) => wait(policy::run(command, &mut out)),
+        Command::PolicyCompiler(args) => Ok(apart::run(&args.cache, args.world, io::stdin().lock(), &mut out)?),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::Status(args) => wait(status::run(&args, &mut out)),
         Command::Clusters(args) => wait(list::run::<rows::Cluster>(&args.query(), &mut out)),

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::policy::short;
 use super::table::{age, some_of};
+pub(super) use crate::admin::policies::PolicyView as Policy;
 pub(super) use crate::reconcile::view::{
     AccessRow as Access, ClusterRow as Cluster, Condition, NodeRow as Node, ServiceRow as Service, VipGateway,
     VipRow as Vip,
@@ -68,6 +70,7 @@ impl Served for Service {}
 impl Served for Access {}
 impl Served for Vip {}
 impl Served for Node {}
+impl Served for Policy {}
 
 impl Row for Cluster {
     const KIND: &'static str = "cluster";
@@ -213,5 +216,36 @@ impl Row for Node {
 
     fn name(&self) -> String {
         self.id.clone()
+    }
+}
+
+impl Row for Policy {
+    const KIND: &'static str = "policy";
+    const PLURAL: &'static str = "policies";
+    const COLUMNS: &'static [Column<Self>] = &[
+        column("NAME", |r| r.name.clone()),
+        column("WORLD", |r| r.world.clone()),
+        column("STATE", |r| format!("{:?}", r.state)),
+        column("VERSION", |r| match r.version {
+            Some(number) => number.to_string(),
+            None if r.digest.is_empty() => String::new(),
+            None => "built-in".to_owned(),
+        }),
+        column("DIGEST", |r| short(&r.digest)),
+        column("ACCESSES", |r| r.accesses.to_string()),
+        column("CALLS", |r| r.calls.calls.to_string()),
+        column("FAILURES", |r| r.calls.failures.values().sum::<u64>().to_string()),
+        column("FALLBACKS", |r| r.calls.fallbacks.to_string()),
+        column("AGE", |r| r.age_seconds.map(age).unwrap_or_default()),
+        wide("MEMO-HITS", |r| r.calls.memo_hits.to_string()),
+        wide("FUEL", |r| r.calls.fuel_used.to_string()),
+        wide("MESSAGE", |r| match &r.calls.last_failure {
+            Some(last) if r.message.is_empty() => last.message.clone(),
+            _ => r.message.clone(),
+        }),
+    ];
+
+    fn name(&self) -> String {
+        self.name.clone()
     }
 }

@@ -1,5 +1,4 @@
-//! What policies are given and what they decide. Until policies are components, the two plain
-//! functions in `policy` use the same types.
+//! What policies are given and what they decide.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::id::{ClusterName, NamespacedName, PoolName};
-use super::object::{Family, Locality, ServicePort};
+use super::object::{Family, Locality};
 
 /// Whether an endpoint may get traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,25 +65,15 @@ pub struct ClientView {
     pub locality: Locality,
 }
 
-/// A question to a load-balancing policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LbInput {
-    /// The service.
-    pub service: NamespacedName,
-    /// The port.
-    pub port: ServicePort,
-    /// Who will send the traffic.
+/// What a decision reads of the nodes that it is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Sender {
+    /// What they are and where.
     pub client: ClientView,
-    /// Which part of the nodes will send it, 0 to `buckets` - 1. Nodes are divided by a hash of their ids.
-    pub bucket: u32,
     /// Into how many parts nodes are divided for the policy: 1 to [`MAX_BUCKETS`].
     pub buckets: u32,
-    /// The endpoints, in a fixed order.
-    pub endpoints: Vec<Endpoint>,
-    /// Requests in flight at each of the endpoints, as the data plane last reported. Empty where it reports nothing.
-    pub loads: Vec<u32>,
-    /// The policy's configuration.
-    pub config: serde_json::Value,
+    /// Which part they are, 0 to `buckets` - 1. Nodes are divided by a hash of their ids.
+    pub bucket: u32,
 }
 
 /// Into how many parts nodes can be divided for a policy. Each part costs what a view costs.
@@ -151,7 +140,7 @@ pub struct HealthCheck {
     pub path: Option<String>,
     /// From the end of one check to the next, in ms: 100 to 600000.
     pub interval_ms: u32,
-    /// How long an endpoint may take to answer, in ms: 10 to 600000.
+    /// How long an endpoint may take to answer, in ms: 10 to 10000.
     pub timeout_ms: u32,
     /// Failures in a row until it is unhealthy: 1 to 100.
     pub unhealthy_threshold: u32,
@@ -210,10 +199,15 @@ pub struct LbDecision {
 pub struct PoolChoice {
     /// The pool's name.
     pub pool: PoolName,
-    /// A free address of the wanted family, the pool's next; `None` when it is exhausted.
-    pub next_free: Option<IpAddr>,
+    /// Free addresses of the wanted family: the pool's lowest, and then the one that a hash of the slot leads to, which
+    /// is the same again when the access is made again. Empty when the pool is exhausted.
+    pub candidates: Vec<IpAddr>,
     /// How many are free, saturating.
     pub free: u64,
+    /// How many addresses of the pool the access's namespace has, of all families.
+    pub held_by_namespace: u32,
+    /// How many connected gateways serve the pool's addresses.
+    pub gateways: u32,
 }
 
 /// A question to a VIP policy: an address for one slot.

@@ -417,8 +417,22 @@ pub struct Access {
     pub addresses: Vec<IpAddr>,
     /// When names are answered.
     pub publish: PublishRule,
-    /// `policies.loadBalancing.config`, opaque here.
-    pub lb_config: serde_json::Value,
+    /// Who decides where its traffic goes.
+    #[serde(default)]
+    pub load_balancing: PolicyRef,
+    /// Who decides which addresses it gets.
+    #[serde(default)]
+    pub vip_policy: PolicyRef,
+}
+
+/// A policy by name, and what it is told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyRef {
+    /// Its name; the default where not said.
+    pub name: Option<Arc<str>>,
+    /// The configuration, opaque here; null where not said.
+    #[serde(default)]
+    pub config: serde_json::Value,
 }
 
 /// A range of addresses of one family, both ends included.

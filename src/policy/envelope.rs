@@ -1,10 +1,9 @@
 //! What any load-balancing decision must hold to, whoever made it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbInput, OutlierDetection, Readiness};
+use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, OutlierDetection};
 use crate::model::object::Locality;
 
 /// The last priority that Envoy knows.
@@ -13,21 +12,21 @@ const LAST_PRIORITY: u32 = 127;
 const LARGEST_RING: u32 = 8_388_608;
 const LARGEST_TABLE: u32 = 5_000_011;
 
-/// Checks a decision against its input: it uses no endpoint that it was not given and none twice,
-/// sends requests somewhere if that is possible, and is a valid one for Envoy.
+/// An Envoy that starts opens no listener before every new cluster was checked once, so a service all of whose
+/// endpoints are silent holds up the whole gateway for as long as a check may take.
+const LONGEST_TIMEOUT_MS: u32 = 10_000;
+
+/// Checks what a decision says besides its endpoints: what Envoy would refuse is refused here, by name.
 ///
 /// # Errors
 /// The first thing that is wrong, for people.
-pub fn check_lb(input: &LbInput, decision: LbDecision) -> Result<LbDecision, String> {
-    check_endpoints(input, &decision)?;
-    check_groups(&decision)?;
+pub fn check_settings(decision: &LbDecision) -> Result<(), String> {
     check_algorithm(decision.algorithm)?;
     within("an overprovisioning factor", decision.overprovisioning_percent, 100..=1000, " %")?;
     within("a panic threshold", decision.panic_threshold_percent, 0..=100, " %")?;
     within("a drop of requests", decision.drop_per_million, 0..=1_000_000, " of a million")?;
     decision.outlier_detection.as_ref().map_or(Ok(()), check_outlier_detection)?;
-    decision.health_check.as_ref().map_or(Ok(()), check_health_check)?;
-    Ok(decision)
+    decision.health_check.as_ref().map_or(Ok(()), check_health_check)
 }
 
 fn within(what: &str, value: u32, range: RangeInclusive<u32>, unit: &str) -> Result<(), String> {
@@ -76,35 +75,16 @@ fn check_health_check(check: &HealthCheck) -> Result<(), String> {
         }
     }
     within("a health check's interval", check.interval_ms, 100..=600_000, " ms")?;
-    within("a health check's timeout", check.timeout_ms, 10..=600_000, " ms")?;
+    within("a health check's timeout", check.timeout_ms, 10..=LONGEST_TIMEOUT_MS, " ms")?;
     within("a health check's unhealthy threshold", check.unhealthy_threshold, 1..=100, "")?;
     within("a health check's healthy threshold", check.healthy_threshold, 1..=100, "")
 }
 
-fn check_endpoints(input: &LbInput, decision: &LbDecision) -> Result<(), String> {
-    let given: BTreeSet<SocketAddr> = input.endpoints.iter().map(|endpoint| endpoint.address).collect();
-    let mut used = BTreeSet::new();
-    for endpoint in decision.groups.iter().flat_map(|group| &group.endpoints) {
-        let address = endpoint.address;
-        if !given.contains(&address) {
-            return Err(format!("endpoint {address} is none of the {} that were given", given.len()));
-        }
-        if !used.insert(address) {
-            return Err(format!("endpoint {address} is used twice"));
-        }
-        if endpoint.weight == 0 {
-            return Err(format!("endpoint {address} has the weight 0; leave it out or set it draining"));
-        }
-    }
-    let usable = input.endpoints.iter().filter(|endpoint| endpoint.readiness != Readiness::NotReady).count();
-    let takes_requests = decision.groups.iter().flat_map(|group| &group.endpoints).any(|endpoint| !endpoint.draining);
-    if usable > 0 && !takes_requests {
-        return Err(format!("no endpoint would get requests, though {usable} can be used"));
-    }
-    Ok(())
-}
-
-fn check_groups(decision: &LbDecision) -> Result<(), String> {
+/// Checks that each locality has endpoints and a share, once a priority, and that priorities have no gaps.
+///
+/// # Errors
+/// The first thing that is wrong, for people.
+pub fn check_groups(decision: &LbDecision) -> Result<(), String> {
     let mut places: BTreeSet<(u32, &Locality)> = BTreeSet::new();
     let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
     for group in &decision.groups {

@@ -1,14 +1,29 @@
 //! Decisions: which endpoints a client gets and with what share, and which address a slot gets.
-//! Two plain functions for now, of the shape that components will have: the same input gives the
-//! same decision on every replica. [`check_lb`] is the envelope around any decision, ours or a
-//! user's.
+//!
+//! Whoever decides is a WebAssembly component of a world in `plugins/wit`: the defaults, which are embedded, like those
+//! that users upload. A call sees what it is asked and nothing else, runs in an instance of its own with bounded fuel and
+//! memory, and its answer is taken only where it can be one ([`answer`](mod@answer), `envelope`). So the same question has
+//! the same answer on every replica, today and in a replay; [`Policies`] remembers answers, and says what holds where a
+//! policy gives none.
 
+mod answer;
+pub mod apart;
+mod bindings;
+mod component;
+mod engine;
 mod envelope;
-mod lb;
+mod host;
+mod kept;
+mod memo;
+mod question;
 #[cfg(test)]
 mod tests;
 mod vip;
 
-pub use envelope::check_lb;
-pub use lb::{Algorithm, ConfigError, LB_SETTINGS, LbConfig, LocalityPriority, lb_default};
-pub use vip::vip_default;
+pub use component::{Answer, CallError, Component, Digest, LoadError, MOST_BYTES, Needs, NoDigest, NoWorld, World};
+pub use engine::{Engine, EngineError, Level, Limits, Line};
+pub use host::{
+    Choice, ChoiceError, Counts, DEFAULT_LB, DEFAULT_VIP, Decided, Failure, HostError, OnFailure, Policies, Policy,
+    Subject, built_in,
+};
+pub use question::{Endpoints, Hash, LbQuestion};

@@ -1,28 +1,35 @@
+//! The envelope around decisions, what is kept of them, and the memo. Policies themselves are tested in `plugins/`, and
+//! running them in `tests/it`.
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use proptest::prelude::*;
-use serde_json::{Value, json};
-
+use super::envelope::{check_groups, check_settings};
+use super::kept::kept;
+use super::memo::{Memo, MemoKey};
 use super::*;
 use crate::model::decision::{
-    ClientView, Endpoint, HealthCheck, LbAlgorithm, LbDecision, LbGroup, LbInput, NodeRole, OutlierDetection,
-    PoolChoice, Readiness, VipDecision, VipInput,
+    ClientView, Endpoint, HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, NodeRole, OutlierDetection,
+    Readiness, Sender,
 };
 use crate::model::id::NamespacedName;
-use crate::model::object::{Family, Locality, Protocol, ServicePort};
+use crate::model::object::{Locality, Protocol, ServicePort};
 use Readiness::{Draining, NotReady, Ready};
 
 fn place(region: &str, zone: &str) -> Locality {
     Locality { region: region.into(), zone: zone.into() }
 }
 
-/// An endpoint `10.0.0.<last>:80` of the network `flat`.
-fn endpoint(last: u8, readiness: Readiness, region: &str, zone: &str) -> Endpoint {
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, last], 80))
+}
+
+fn endpoint(last: u8, readiness: Readiness, region: &str) -> Endpoint {
     Endpoint {
-        address: SocketAddr::from(([10, 0, 0, last], 80)),
+        address: address(last),
         cluster: "east".into(),
         network: "flat".into(),
-        locality: place(region, zone),
+        locality: place(region, "a"),
         node: None,
         pod: None,
         readiness,
@@ -31,353 +38,191 @@ fn endpoint(last: u8, readiness: Readiness, region: &str, zone: &str) -> Endpoin
     }
 }
 
-fn input(endpoints: Vec<Endpoint>) -> LbInput {
-    LbInput {
-        service: NamespacedName::new("shop", "checkout"),
-        port: ServicePort { name: "http".into(), port: 80, protocol: Protocol::Http },
-        client: ClientView {
-            role: NodeRole::Gateway,
-            cluster: None,
-            network: Some("flat".into()),
-            locality: place("eu", "a"),
-        },
-        bucket: 0,
-        buckets: 1,
-        endpoints,
-        loads: Vec::new(),
-        config: Value::Null,
+fn group(priority: u32, region: &str, endpoints: &[u8]) -> LbGroup {
+    let endpoint =
+        |last: &u8| LbEndpoint { address: address(*last), cluster: "east".into(), weight: 1, draining: false };
+    LbGroup { priority, locality: place(region, "a"), weight: 1, endpoints: endpoints.iter().map(endpoint).collect() }
+}
+
+fn decision(groups: Vec<LbGroup>) -> LbDecision {
+    LbDecision {
+        groups,
+        algorithm: LbAlgorithm::LEAST_REQUEST,
+        overprovisioning_percent: 140,
+        panic_threshold_percent: 1,
+        drop_per_million: 0,
+        outlier_detection: None,
+        health_check: None,
     }
 }
 
-/// As `priority region/zone weight: last*weight`, a draining one with `-` before it.
-fn show(decision: &LbDecision) -> Vec<String> {
-    let group = |g: &crate::model::decision::LbGroup| {
-        let endpoint = |e: &crate::model::decision::LbEndpoint| {
-            let text = e.address.ip().to_string();
-            let last = text.rsplit('.').next().unwrap_or_default();
-            format!("{}{last}*{}", if e.draining { "-" } else { "" }, e.weight)
-        };
-        let endpoints: Vec<String> = g.endpoints.iter().map(endpoint).collect();
-        format!("{} {}/{} {}: {}", g.priority, g.locality.region, g.locality.zone, g.weight, endpoints.join(" "))
-    };
-    decision.groups.iter().map(group).collect()
+fn two_regions() -> LbDecision {
+    decision(vec![group(0, "eu", &[1, 2]), group(1, "us", &[3])])
 }
 
 #[test]
-fn the_clients_region_comes_first() {
-    let decision = lb_default(&input(vec![
-        endpoint(1, Ready, "us", "a"),
-        endpoint(2, Ready, "eu", "b"),
-        endpoint(3, Ready, "eu", "a"),
-        endpoint(4, Ready, "eu", "a"),
-        endpoint(5, NotReady, "eu", "a"),
-    ]));
-    assert_eq!(show(&decision), ["0 eu/a 2: 3*1 4*1", "0 eu/b 1: 2*1", "1 us/a 1: 1*1"]);
-    assert_eq!((decision.algorithm, decision.overprovisioning_percent), (LbAlgorithm::LEAST_REQUEST, 140));
-}
-
-#[test]
-fn without_a_ready_endpoint_near_all_regions_are_alike() {
-    let far = || vec![endpoint(1, Ready, "us", "a"), endpoint(2, Ready, "ap", "a"), endpoint(3, Draining, "eu", "a")];
-    assert_eq!(show(&lb_default(&input(far()))), ["0 ap/a 1: 2*1", "0 us/a 1: 1*1", "1 eu/a 1: -3*1"]);
-    let mut nowhere = input(vec![endpoint(1, Ready, "", ""), endpoint(2, Ready, "us", "a")]);
-    nowhere.client.locality = place("", "");
-    assert_eq!(show(&lb_default(&nowhere)), ["0 / 1: 1*1", "0 us/a 1: 2*1"]);
-}
-
-#[test]
-fn draining_endpoints_stand_last_and_weigh_on_nothing() {
-    let decision = lb_default(&input(vec![
-        endpoint(1, Ready, "eu", "a"),
-        endpoint(2, Draining, "eu", "a"),
-        endpoint(3, Ready, "us", "a"),
-    ]));
-    assert_eq!(show(&decision), ["0 eu/a 1: 1*1", "1 us/a 1: 3*1", "2 eu/a 1: -2*1"]);
-}
-
-#[test]
-fn the_last_draining_endpoint_still_serves() {
-    let decision = lb_default(&input(vec![endpoint(1, Draining, "eu", "a"), endpoint(2, NotReady, "eu", "a")]));
-    assert_eq!(show(&decision), ["0 eu/a 1: 1*1"]);
-    let none = lb_default(&input(vec![endpoint(2, NotReady, "eu", "a")]));
-    assert_eq!(none.groups, []);
-    assert!(check_lb(&input(vec![endpoint(2, NotReady, "eu", "a")]), none).is_ok());
-}
-
-#[test]
-fn other_networks_serve_only_where_there_is_no_other_way() {
-    let mut far = endpoint(1, Ready, "eu", "a");
-    far.network = "other".into();
-    let both = input(vec![far.clone(), endpoint(2, Ready, "us", "a")]);
-    assert_eq!(show(&lb_default(&both)), ["0 us/a 1: 2*1"]);
-    assert_eq!(show(&lb_default(&input(vec![far.clone()]))), ["0 eu/a 1: 1*1"]);
-    let mut anywhere = both;
-    anywhere.client.network = None;
-    assert_eq!(show(&lb_default(&anywhere)), ["0 eu/a 1: 1*1", "1 us/a 1: 2*1"]);
-    // The same address in two networks: an Envoy can only have one of them.
-    anywhere.endpoints = vec![endpoint(1, Ready, "eu", "a"), far];
-    assert_eq!(show(&lb_default(&anywhere)), ["0 eu/a 1: 1*1"]);
-}
-
-#[test]
-fn weights_are_shares_of_endpoints_and_of_localities() {
-    let mut heavy = endpoint(1, Ready, "eu", "a");
-    heavy.weight = 7;
-    let decision = lb_default(&input(vec![heavy, endpoint(2, Ready, "eu", "a"), endpoint(3, Ready, "eu", "b")]));
-    assert_eq!(show(&decision), ["0 eu/a 8: 1*7 2*1", "0 eu/b 1: 3*1"]);
-}
-
-#[test]
-fn a_configuration_is_read_strictly() {
-    let read = |config: Value| LbConfig::parse(&config).map_err(|e| e.to_string());
-    assert_eq!(read(Value::Null), Ok(LbConfig::default()));
-    assert_eq!(read(json!({})), Ok(LbConfig::default()));
-    let all = json!({"algorithm": "Maglev", "overprovisioningPercent": 200, "panicThresholdPercent": 10, "localityPriority": "None"});
-    let config = LbConfig {
-        algorithm: Algorithm::Maglev,
-        overprovisioning_percent: 200,
-        panic_threshold_percent: 10,
-        locality_priority: LocalityPriority::None,
-    };
-    assert_eq!(read(all), Ok(config));
-    for (config, said) in [
-        (json!({"algorithm": "Best"}), "unknown variant `Best`"),
-        (json!({"algorythm": "Random"}), "unknown field `algorythm`"),
-        (json!({"overprovisioningPercent": 99}), "overprovisioningPercent: 99 is not within 100 to 1000"),
-        (json!({"panicThresholdPercent": 101}), "panicThresholdPercent: 101 is not within 0 to 100"),
-        (json!({"panicThresholdPercent": -1}), "invalid value"),
-        (json!([]), "loadBalancing.config"),
-        (json!("Random"), "invalid type"),
-    ] {
-        let error = read(config.clone()).err().unwrap_or_default();
-        assert!(error.contains(said) || config.is_array(), "{config}: {error}");
-    }
-}
-
-#[test]
-fn a_configuration_decides() {
-    let mut question = input(vec![endpoint(1, Ready, "us", "a"), endpoint(2, Ready, "eu", "a")]);
-    question.config = json!({"localityPriority": "None", "algorithm": "RingHash"});
-    let decision = lb_default(&question);
-    assert_eq!(show(&decision), ["0 eu/a 1: 2*1", "0 us/a 1: 1*1"]);
-    assert_eq!(decision.algorithm, LbAlgorithm::RING_HASH);
-    question.config = json!({"localityPriority": "Nonsense"});
-    assert_eq!(show(&lb_default(&question)), ["0 eu/a 1: 2*1", "1 us/a 1: 1*1"]);
-}
-
-#[test]
-fn the_envelope_refuses_what_would_hurt() {
-    let question = input(vec![
-        endpoint(1, Ready, "eu", "a"),
-        endpoint(2, Ready, "us", "a"),
-        endpoint(3, Draining, "us", "b"),
-        endpoint(4, NotReady, "us", "b"),
-    ]);
-    let good = lb_default(&question);
-    assert!(check_lb(&question, good.clone()).is_ok());
+fn groups_that_an_envoy_would_refuse_are_refused() {
+    assert_eq!(check_groups(&two_regions()), Ok(()));
     type Change = fn(&mut LbDecision);
-    let cases: [(&str, Change); 12] = [
-        ("none of the 4 that were given", |d| d.groups[0].endpoints[0].address.set_port(81)),
-        ("used twice", |d| d.groups[1].endpoints[0].address = d.groups[0].endpoints[0].address),
-        ("no endpoint would get requests, though 3 can be used", |d| d.groups.clear()),
-        ("no endpoint would get requests", |d| {
-            d.groups.iter_mut().flat_map(|g| &mut g.endpoints).for_each(|e| e.draining = true);
-        }),
+    let cases: [(&str, Change); 7] = [
         ("priority 1 is there, but 0 is not", |d| drop(d.groups.remove(0))),
-        ("has no endpoints", |d| d.groups[1].endpoints.clear()),
-        ("has the weight 0", |d| d.groups[0].endpoints[0].weight = 0),
-        ("has the weight 0", |d| d.groups[0].weight = 0),
-        ("comes twice", |d| {
-            d.groups[1].priority = 0;
-            d.groups[1].locality = d.groups[0].locality.clone();
-        }),
-        ("add up to more than", |d| {
+        ("priority 1 of us/a has no endpoints", |d| d.groups[1].endpoints.clear()),
+        ("priority 0 of eu/a has the weight 0", |d| d.groups[0].weight = 0),
+        ("priority 0 of eu/a comes twice", |d| d.groups[1] = group(0, "eu", &[3])),
+        ("priority 128 of us/a is above 127", |d| d.groups[1].priority = 128),
+        ("add up to more than 4294967295", |d| {
             d.groups[1].priority = 0;
             (d.groups[0].weight, d.groups[1].weight) = (u32::MAX, 1);
         }),
-        ("priority 128 of us/a is above 127", |d| {
-            let last = d.groups.remove(1);
-            d.groups.push(LbGroup { priority: 128, ..last });
-        }),
-        ("add up to more than", |d| {
-            let other = d.groups[0].endpoints[0].clone();
-            let other = crate::model::decision::LbEndpoint { address: ([10, 0, 0, 3], 80).into(), ..other };
-            d.groups.pop();
-            d.groups[0].endpoints.push(other);
-            d.groups[0].endpoints.iter_mut().for_each(|e| e.weight = u32::MAX);
-        }),
+        ("add up to more than 4294967295", |d| d.groups[0].endpoints[0].weight = u32::MAX),
+    ];
+    for (said, change) in cases {
+        let mut bad = two_regions();
+        change(&mut bad);
+        let error = check_groups(&bad).err().unwrap_or_default();
+        assert!(error.contains(said), "{said}: {error}");
+    }
+}
+
+#[test]
+fn settings_out_of_their_range_are_refused() {
+    let outliers =
+        OutlierDetection { consecutive_5xx: 5, interval_ms: 1_000, base_ejection_ms: 1_000, max_ejection_percent: 50 };
+    let health = HealthCheck {
+        path: Some("/healthz".to_owned()),
+        interval_ms: 1_000,
+        timeout_ms: 500,
+        unhealthy_threshold: 3,
+        healthy_threshold: 1,
+    };
+    let mut good = two_regions();
+    (good.outlier_detection, good.health_check) = (Some(outliers), Some(health));
+    for algorithm in [
+        LbAlgorithm::RoundRobin,
+        LbAlgorithm::Random,
+        LbAlgorithm::LEAST_REQUEST,
+        LbAlgorithm::RING_HASH,
+        LbAlgorithm::MAGLEV,
+        LbAlgorithm::Maglev { table_size: 5_000_011 },
+    ] {
+        good.algorithm = algorithm;
+        assert_eq!(check_settings(&good), Ok(()));
+    }
+    let outlier =
+        |change: fn(&mut OutlierDetection)| move |d: &mut LbDecision| d.outlier_detection.as_mut().map_or((), change);
+    let check = |change: fn(&mut HealthCheck)| move |d: &mut LbDecision| d.health_check.as_mut().map_or((), change);
+    type Change = Box<dyn Fn(&mut LbDecision)>;
+    let cases: Vec<(&str, Change)> = vec![
+        ("an overprovisioning factor of 99 %", Box::new(|d| d.overprovisioning_percent = 99)),
+        ("a panic threshold of 101 %", Box::new(|d| d.panic_threshold_percent = 101)),
+        ("1000001 of a million", Box::new(|d| d.drop_per_million = 1_000_001)),
+        ("1 is not within 2 to 64", Box::new(|d| d.algorithm = LbAlgorithm::LeastRequest { choices: 1 })),
+        ("is above its maximum", Box::new(|d| d.algorithm = LbAlgorithm::RingHash { minimum: 9, maximum: 8 })),
+        ("65536 entries is not a prime", Box::new(|d| d.algorithm = LbAlgorithm::Maglev { table_size: 65_536 })),
+        ("not a prime", Box::new(|d| d.algorithm = LbAlgorithm::Maglev { table_size: u32::MAX })),
+        ("of 99 ms", Box::new(outlier(|o| o.interval_ms = 99))),
+        ("of 600001 ms", Box::new(outlier(|o| o.base_ejection_ms = 600_001))),
+        ("of 0 %", Box::new(outlier(|o| o.max_ejection_percent = 0))),
+        ("does not begin with /", Box::new(check(|c| c.path = Some("/a b".to_owned())))),
+        ("of 9 ms", Box::new(check(|c| c.timeout_ms = 9))),
+        ("unhealthy threshold of 0", Box::new(check(|c| c.unhealthy_threshold = 0))),
     ];
     for (said, change) in cases {
         let mut bad = good.clone();
         change(&mut bad);
-        let error = check_lb(&question, bad).err().unwrap_or_default();
+        let error = check_settings(&bad).err().unwrap_or_default();
         assert!(error.contains(said), "{said}: {error}");
     }
 }
 
 #[test]
-fn the_envelope_knows_the_range_of_every_setting() {
-    let question = input(vec![endpoint(1, Ready, "eu", "a")]);
-    let good = lb_default(&question);
-    let outliers = |change: fn(&mut OutlierDetection)| {
-        let mut detection = OutlierDetection {
-            consecutive_5xx: 0,
-            interval_ms: 100,
-            base_ejection_ms: 600_000,
-            max_ejection_percent: 1,
-        };
-        change(&mut detection);
-        LbDecision { outlier_detection: Some(detection), ..good.clone() }
+fn what_is_kept_of_a_decision_is_what_is_still_there() {
+    let now = |endpoints: &[(u8, Readiness)]| {
+        Endpoints::new(endpoints.iter().map(|(last, readiness)| endpoint(*last, *readiness, "eu")).collect())
     };
-    let checked = |change: fn(&mut HealthCheck)| {
-        let mut check = HealthCheck {
-            path: Some("/healthz?full=1".to_owned()),
-            interval_ms: 600_000,
-            timeout_ms: 10,
-            unhealthy_threshold: 1,
-            healthy_threshold: 100,
-        };
-        change(&mut check);
-        LbDecision { health_check: Some(check), ..good.clone() }
+    let shown = |kept: Option<LbDecision>| {
+        let kept = kept?;
+        let endpoints = kept.groups.iter().flat_map(|group| group.endpoints.iter().map(move |e| (group.priority, e)));
+        let text = endpoints
+            .map(|(priority, e)| format!("{priority}:{}{}", if e.draining { "-" } else { "" }, e.address.ip()));
+        Some(text.collect::<Vec<_>>().join(" "))
     };
-    let algorithm = |algorithm| LbDecision { algorithm, ..good.clone() };
-    let ring = |minimum, maximum| algorithm(LbAlgorithm::RingHash { minimum, maximum });
-    let maglev = |table_size| algorithm(LbAlgorithm::Maglev { table_size });
-    let taken = [
-        outliers(|_| {}),
-        outliers(|d| d.consecutive_5xx = u32::MAX),
-        checked(|_| {}),
-        checked(|c| c.path = None),
-        algorithm(LbAlgorithm::RoundRobin),
-        algorithm(LbAlgorithm::LeastRequest { choices: 2 }),
-        algorithm(LbAlgorithm::LeastRequest { choices: 64 }),
-        ring(1, 1),
-        ring(8_388_608, 8_388_608),
-        algorithm(LbAlgorithm::RING_HASH),
-        maglev(2),
-        maglev(5_000_011),
-        algorithm(LbAlgorithm::MAGLEV),
-        LbDecision { drop_per_million: 1_000_000, ..good.clone() },
-        LbDecision { overprovisioning_percent: 1000, panic_threshold_percent: 100, ..good.clone() },
-    ];
-    for decision in taken {
-        assert_eq!(check_lb(&question, decision.clone()), Ok(decision));
-    }
-    let refused = [
-        ("choices of 1 is not within 2 to 64", algorithm(LbAlgorithm::LeastRequest { choices: 1 })),
-        ("choices of 65 is not within 2 to 64", algorithm(LbAlgorithm::LeastRequest { choices: 65 })),
-        ("minimum of 0 entries is not within 1 to 8388608 entries", ring(0, 1)),
-        ("maximum of 8388609 entries is not within 1 to 8388608 entries", ring(1, 8_388_609)),
-        ("minimum of 3 entries is above its maximum of 2", ring(3, 2)),
-        ("size of 0 entries is not a prime within 2 to 5000011", maglev(0)),
-        ("size of 1 entries is not a prime", maglev(1)),
-        ("size of 65536 entries is not a prime", maglev(65_536)),
-        // A square's one divisor is the last that is tried.
-        ("size of 4932841 entries is not a prime", maglev(2221 * 2221)),
-        ("size of 5000077 entries is not a prime within 2 to 5000011", maglev(5_000_077)),
-        ("size of 4294967295 entries is not a prime", maglev(u32::MAX)),
-        ("factor of 99 % is not within 100 to 1000 %", LbDecision { overprovisioning_percent: 99, ..good.clone() }),
-        ("factor of 1001 % is not", LbDecision { overprovisioning_percent: 1001, ..good.clone() }),
-        ("threshold of 101 % is not within 0 to 100 %", LbDecision { panic_threshold_percent: 101, ..good.clone() }),
-        (
-            "drop of requests of 1000001 of a million is not within 0 to 1000000 of a million",
-            LbDecision { drop_per_million: 1_000_001, ..good.clone() },
-        ),
-        ("interval of 99 ms is not within 100 to 600000 ms", outliers(|d| d.interval_ms = 99)),
-        ("first ejection of 600001 ms is not within", outliers(|d| d.base_ejection_ms = 600_001)),
-        ("largest share of 0 % is not within 1 to 100 %", outliers(|d| d.max_ejection_percent = 0)),
-        ("largest share of 101 % is not", outliers(|d| d.max_ejection_percent = 101)),
-        ("path \"healthz\" does not begin with /", checked(|c| c.path = Some("healthz".to_owned()))),
-        ("path \"\" does not", checked(|c| c.path = Some(String::new()))),
-        ("path \"/a b\" does not", checked(|c| c.path = Some("/a b".to_owned()))),
-        (r#"path "/\r\n" does not"#, checked(|c| c.path = Some("/\r\n".to_owned()))),
-        ("check's interval of 99 ms is not", checked(|c| c.interval_ms = 99)),
-        ("timeout of 9 ms is not within 10 to 600000 ms", checked(|c| c.timeout_ms = 9)),
-        ("unhealthy threshold of 0 is not within 1 to 100", checked(|c| c.unhealthy_threshold = 0)),
-        ("healthy threshold of 101 is not within 1 to 100", checked(|c| c.healthy_threshold = 101)),
-    ];
-    for (said, decision) in refused {
-        let error = check_lb(&question, decision).err().unwrap_or_default();
-        assert!(error.contains(said), "{said}: {error}");
-    }
-}
-
-fn vip(requested: Option<&str>, family: Family, pools: &[(&str, Option<&str>)]) -> VipDecision {
-    let choice = |&(pool, next): &(&str, Option<&str>)| PoolChoice {
-        pool: pool.into(),
-        next_free: next.and_then(|text| text.parse().ok()),
-        free: 0,
-    };
-    vip_default(&VipInput {
-        access: NamespacedName::new("shop", "checkout"),
-        service: NamespacedName::new("shop", "checkout"),
-        pod: None,
-        family,
-        requested: requested.and_then(|text| text.parse().ok()),
-        pools: pools.iter().map(choice).collect(),
-    })
+    let last = two_regions();
+    let all = [(1, Ready), (2, Ready), (3, Ready)];
+    assert_eq!(kept(&last, &now(&all)), Some(last.clone()));
+    let some = now(&[(1, Draining), (2, NotReady), (3, Ready), (4, Ready)]);
+    assert_eq!(shown(kept(&last, &some)).as_deref(), Some("0:-10.0.0.1 1:10.0.0.3"));
+    assert_eq!(shown(kept(&last, &now(&[(3, Ready)]))).as_deref(), Some("0:10.0.0.3"), "priorities have no gaps");
+    assert_eq!(kept(&last, &now(&[(4, Ready)])), None, "somebody else has to decide");
+    assert_eq!(shown(kept(&last, &now(&[]))).as_deref(), Some(""));
+    assert_eq!(shown(kept(&last, &now(&[(4, NotReady)]))).as_deref(), Some(""));
 }
 
 #[test]
-fn an_address_is_the_one_asked_for_or_the_first_free_one() {
-    let take = |pool: &str, address: &str| VipDecision::Take {
-        pool: pool.into(),
-        address: address.parse().expect("tests write addresses well"),
-    };
-    let refuse = |reason: &str| VipDecision::Refuse { reason: reason.to_owned() };
-    let pools = [("a", None), ("b", Some("fd00::1")), ("c", Some("10.0.0.1"))];
-    assert_eq!(vip(None, Family::V4, &pools), take("c", "10.0.0.1"));
-    assert_eq!(vip(None, Family::V6, &pools), take("b", "fd00::1"));
-    assert_eq!(vip(Some("10.0.0.1"), Family::V4, &pools), take("c", "10.0.0.1"));
-    assert_eq!(vip(Some("10.0.0.9"), Family::V4, &pools), take("a", "10.0.0.9"));
-    assert_eq!(vip(None, Family::V4, &pools[..2]), refuse("no IPv4 address is free in a, b"));
-    assert_eq!(vip(None, Family::V4, &[]), refuse("there is no pool with IPv4 addresses that namespace shop may use"));
-    assert_eq!(vip(Some("10.0.0.9"), Family::V4, &[]), refuse("no pool that may be used has 10.0.0.9"));
-}
-
-fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    let readiness = prop::sample::select(vec![Ready, Draining, NotReady]);
-    let places = || prop::sample::select(vec!["", "eu", "us"]);
-    (0u8..12, readiness, places(), places(), any::<bool>(), 0u32..3).prop_map(
-        |(last, readiness, region, zone, other, weight)| {
-            let network = if other { "other" } else { "flat" }.into();
-            Endpoint { network, weight, ..endpoint(last, readiness, region, zone) }
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_default_keeps_within_the_envelope(
-        endpoints in prop::collection::vec(any_endpoint(), 0..12),
-        network in prop::sample::select(vec![None, Some("flat"), Some("nowhere")]),
-        region in prop::sample::select(vec!["", "eu", "ap"]),
-    ) {
-        let mut question = input(endpoints);
-        question.client.network = network.map(Into::into);
-        question.client.locality = place(region, "");
-        let decision = lb_default(&question);
-        prop_assert_eq!(check_lb(&question, decision.clone()), Ok(decision));
+fn everything_that_is_asked_changes_the_hash_of_the_question() {
+    let service = NamespacedName::new("shop", "checkout");
+    let port = ServicePort { name: "http".into(), port: 80, protocol: Protocol::Http };
+    let client = ClientView { role: NodeRole::Gateway, cluster: None, network: None, locality: place("eu", "a") };
+    let sender = Sender { client, buckets: 1, bucket: 0 };
+    let endpoints = Endpoints::new(vec![endpoint(1, Ready, "eu"), endpoint(2, Ready, "us")]);
+    let question = LbQuestion { service: &service, port: &port, sender: &sender, endpoints: &endpoints, config: "{}" };
+    let known = question.hash();
+    assert_eq!(known, question.hash());
+    assert_eq!(endpoints.hash(), Endpoints::new(endpoints.list().to_vec()).hash());
+    assert_ne!(known, LbQuestion { config: "{ }", ..question }.hash());
+    assert_ne!(known, LbQuestion { service: &NamespacedName::new("shopc", "heckout"), ..question }.hash());
+    assert_ne!(known, LbQuestion { port: &ServicePort { port: 81, ..port.clone() }, ..question }.hash());
+    let changes: [fn(&mut Sender); 5] = [
+        |s| s.bucket = 1,
+        |s| s.buckets = 2,
+        |s| s.client.role = NodeRole::Sidecar,
+        |s| s.client.cluster = Some("".into()),
+        |s| (s.client.locality.region, s.client.locality.zone) = ("e".into(), "ua".into()),
+    ];
+    for change in changes {
+        let mut other = sender.clone();
+        change(&mut other);
+        assert_ne!(known, LbQuestion { sender: &other, ..question }.hash(), "{other:?}");
+    }
+    let changes: [fn(&mut Endpoint); 7] = [
+        |e| e.address.set_port(81),
+        |e| e.weight = 2,
+        |e| e.readiness = Draining,
+        |e| e.stale = true,
+        |e| e.cluster = "west".into(),
+        |e| e.network = "other".into(),
+        |e| e.locality.zone = "b".into(),
+    ];
+    for change in changes {
+        let mut list = endpoints.list().to_vec();
+        change(&mut list[0]);
+        assert_ne!(endpoints.hash(), Endpoints::new(list.clone()).hash(), "{:?}", list[0]);
     }
 }
 
 #[test]
-fn the_settings_that_people_are_told_are_those_that_are_read() {
-    let values = [json!("Maglev"), json!(200), json!(50), json!("None")];
-    for ((key, _), value) in LB_SETTINGS.into_iter().zip(values) {
-        let parsed = LbConfig::parse(&json!({ key: value })).unwrap();
-        assert_ne!(parsed, LbConfig::default(), "{key}");
+fn the_memo_forgets_what_was_not_asked_for_longest() {
+    let key = |number: u8| MemoKey { digest: Digest::of(b""), question: [number; 32] };
+    let mut memo = Memo::new(4);
+    let known = Arc::new(two_regions());
+    for number in 0..4 {
+        memo.put(key(number), known.clone());
     }
-    let unknown = LbConfig::parse(&json!({"other": 1})).unwrap_err().to_string();
-    for (key, _) in LB_SETTINGS {
-        assert!(unknown.contains(&format!("`{key}`")), "serde lists every field: {unknown}");
-    }
-    assert_eq!(unknown.matches('`').count() / 2, LB_SETTINGS.len() + 1, "and no other: {unknown}");
-    for (key, bad, limit) in [("overprovisioningPercent", 1001, "1000"), ("panicThresholdPercent", 101, "100")] {
-        assert!(LbConfig::parse(&json!({ key: bad })).is_err());
-        let (_, can_be) = LB_SETTINGS.into_iter().find(|(known, _)| *known == key).unwrap();
-        assert!(can_be.ends_with(&format!(" {limit}")), "{can_be}");
+    assert!(memo.get(&key(0)).is_some(), "and it is young again");
+    memo.put(key(4), known.clone());
+    memo.put(key(5), known.clone());
+    assert!(memo.get(&key(0)).is_some() && memo.get(&key(5)).is_some());
+    assert!(memo.get(&key(1)).is_none());
+    assert_eq!((memo.hits, memo.misses), (3, 1));
+}
+
+#[test]
+fn digests_are_read_as_they_are_written() {
+    let digest = Digest::of(b"a policy");
+    assert_eq!(digest.to_string().parse(), Ok(digest));
+    let upper = digest.to_string().to_uppercase();
+    let digits = digest.to_string().replace("sha256:", "");
+    for text in ["", "sha256:", "sha256:0", &upper, &digits, &format!("sha256:{}g", &digits[1..])] {
+        assert_eq!(text.parse::<Digest>(), Err(NoDigest), "{text}");
     }
 }

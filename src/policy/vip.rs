@@ -1,34 +1,76 @@
-//! The default VIP policy: the address asked for, else the first free one of the first pool.
+//! Questions to VIP policies, and what becomes of the answers.
 
-use crate::model::decision::{PoolChoice, VipDecision, VipInput};
+use std::net::IpAddr;
+
+use super::bindings::vip::causeway::policy::vip as wit;
+use crate::model::decision::{VipDecision, VipInput};
 use crate::model::object::Family;
 
-/// Decides by the order of the pools' names, so that addresses fill one pool before the next. For
-/// a requested address it names the pool that offers just that address, else the first one, and
-/// leaves it to the host to say what is wrong with it.
-pub fn vip_default(input: &VipInput) -> VipDecision {
-    if let Some(address) = input.requested {
-        let offers = |choice: &&PoolChoice| choice.next_free == Some(address);
-        return match input.pools.iter().find(offers).or(input.pools.first()) {
-            Some(choice) => VipDecision::Take { pool: choice.pool.clone(), address },
-            None => VipDecision::Refuse { reason: format!("no pool that may be used has {address}") },
-        };
-    }
-    let fits = |choice: &PoolChoice| choice.next_free.filter(|address| Family::of(*address) == input.family);
-    match input.pools.iter().find_map(|choice| fits(choice).map(|address| (choice.pool.clone(), address))) {
-        Some((pool, address)) => VipDecision::Take { pool, address },
-        None => VipDecision::Refuse { reason: refusal(input) },
-    }
+/// The longest reason that is passed on, in bytes.
+const LONGEST_REASON: usize = 512;
+
+/// Hands the question to `ask` in the form in which it crosses over.
+pub fn handed_over<T>(input: &VipInput, config: &str, ask: impl FnOnce(wit::Question<'_>) -> T) -> T {
+    let candidates: Vec<Vec<String>> =
+        input.pools.iter().map(|pool| pool.candidates.iter().map(ToString::to_string).collect()).collect();
+    let candidates: Vec<Vec<&str>> =
+        candidates.iter().map(|of_pool| of_pool.iter().map(String::as_str).collect()).collect();
+    let pools: Vec<wit::Pool<'_>> = input
+        .pools
+        .iter()
+        .zip(&candidates)
+        .map(|(pool, candidates)| wit::Pool {
+            name: pool.pool.as_str(),
+            candidates,
+            free: pool.free,
+            held_by_namespace: pool.held_by_namespace,
+            gateways: pool.gateways,
+        })
+        .collect();
+    let requested = input.requested.map(|address| address.to_string());
+    ask(wit::Question {
+        access: wit::Name { namespace: &input.access.namespace, name: &input.access.name },
+        service: wit::Name { namespace: &input.service.namespace, name: &input.service.name },
+        pod: input.pod.as_deref(),
+        family: match input.family {
+            Family::V4 => wit::Family::Ipv4,
+            Family::V6 => wit::Family::Ipv6,
+        },
+        requested: requested.as_deref(),
+        pools: &pools,
+        config,
+    })
 }
 
-fn refusal(input: &VipInput) -> String {
-    let family = match input.family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
+/// Reads an answer. Whether the address is the pool's and free is checked by whoever allocates.
+///
+/// # Errors
+/// When it names a pool that was not given, or an address that is none.
+pub fn decided(input: &VipInput, answer: wit::Decision) -> Result<VipDecision, String> {
+    let choice = match answer {
+        wit::Decision::Take(choice) => choice,
+        wit::Decision::Refuse(mut reason) => {
+            reason.truncate(reason.floor_char_boundary(LONGEST_REASON));
+            return Ok(VipDecision::Refuse { reason });
+        }
     };
-    if input.pools.is_empty() {
-        return format!("there is no pool with {family} addresses that namespace {} may use", input.access.namespace);
-    }
-    let names: Vec<&str> = input.pools.iter().map(|choice| choice.pool.as_str()).collect();
-    format!("no {family} address is free in {}", names.join(", "))
+    let Some(pool) = input.pools.iter().find(|pool| pool.pool.as_str() == choice.pool) else {
+        return Err(format!(
+            "pool `{}` is none of the {} that were given",
+            choice.pool.escape_debug(),
+            input.pools.len()
+        ));
+    };
+    let address = match choice.address {
+        Some(text) => match text.parse::<IpAddr>() {
+            Ok(address) if Family::of(address) == input.family => address,
+            Ok(address) => return Err(format!("{address} is not of the family that was asked for")),
+            Err(_) => return Err(format!("`{}` is no address", text.escape_debug())),
+        },
+        None => match pool.candidates.first() {
+            Some(address) => *address,
+            None => return Err(format!("pool {} has no free address", pool.pool)),
+        },
+    };
+    Ok(VipDecision::Take { pool: pool.pool.clone(), address })
 }

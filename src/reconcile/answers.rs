@@ -15,7 +15,7 @@ use crate::model::decision::{NodeRole, Readiness};
 use crate::model::id::NamespacedName;
 use crate::model::object::{Access, ClusterRole};
 use crate::model::world::{ClusterState, MergedService, NoEffect, Sync};
-use crate::policy::LbConfig;
+use crate::policy::Failure;
 use crate::vip::{VipState, VipStatus};
 
 /// How long a node's id may be used by two streams before it is told: one that reconnects may be
@@ -32,6 +32,8 @@ impl Owner {
             Query::Accesses => Answer::Accesses(self.access_rows()),
             Query::Vips => Answer::Vips(self.plan.statuses.iter().map(|s| vip_row(s, now)).collect()),
             Query::Nodes => Answer::Nodes(self.node_rows(now)),
+            Query::Policies => Answer::Policies(self.policy_rows()),
+            Query::Policy(name) => Answer::Policy(Box::new(self.policy_use(&name))),
         }
     }
 
@@ -121,6 +123,20 @@ impl Owner {
                 tell("", access(id), "spec", shortfall.message.clone(), shortfall.remedy.clone());
             }
         }
+        for access_id in self.world.accesses().map(|access| &access.id) {
+            for (field, error) in &self.chosen.of(access_id).faults {
+                let remedy = "correct it; until then what was decided before goes on".to_owned();
+                tell("", access(access_id), field, error.to_string(), remedy);
+            }
+        }
+        for (name, message) in &self.policies_broken {
+            let remedy = format!("upload it again, or let it go: causeway policy delete {name}");
+            tell("", format!("Policy {name}"), "", format!("the policy is not in force: {message}"), remedy);
+        }
+        for (id, failure) in self.policy_failures() {
+            let remedy = format!("see `causeway policy logs {}`, and upload one that works", failure.policy);
+            tell("", access(&id), "spec.policies", failure.message, remedy);
+        }
         for (id, lost) in &self.hostname_conflicts {
             for (name, owner) in lost {
                 let message = format!("the host name {name} belongs to the ClusterAccess {owner}");
@@ -167,13 +183,16 @@ impl Owner {
         for status in &self.plan.statuses {
             vips.entry(&status.slot.access).or_default().push(status);
         }
+        let failures = self.policy_failures();
         self.world
             .accesses()
-            .map(|access| self.access_row(access, vips.remove(&access.id).unwrap_or_default()))
+            .map(|access| {
+                self.access_row(access, vips.remove(&access.id).unwrap_or_default(), failures.get(&access.id))
+            })
             .collect()
     }
 
-    fn access_row(&self, access: &Access, vips: Vec<&VipStatus>) -> AccessRow {
+    fn access_row(&self, access: &Access, vips: Vec<&VipStatus>, failure: Option<&Failure>) -> AccessRow {
         let state = self.accesses.get(&access.id);
         AccessRow {
             namespace: access.id.namespace.to_string(),
@@ -189,11 +208,22 @@ impl Owner {
                 })
                 .collect(),
             hostnames: access.hostnames.iter().map(ToString::to_string).collect(),
-            conditions: self.conditions(access, &vips),
+            conditions: self.conditions(access, &vips, failure),
         }
     }
 
-    fn conditions(&self, access: &Access, vips: &[&VipStatus]) -> Vec<Condition> {
+    /// Why an access does not have what its policies decide; one failure of each.
+    fn policy_failures(&self) -> BTreeMap<NamespacedName, Failure> {
+        let mut failures = self.vip_failures.clone();
+        for (backend, failure) in self.views.failures() {
+            if let Some(backend) = self.desired.backends.get(&backend) {
+                failures.insert(backend.scope.access.clone(), failure);
+            }
+        }
+        failures
+    }
+
+    fn conditions(&self, access: &Access, vips: &[&VipStatus], failure: Option<&Failure>) -> Vec<Condition> {
         let condition = |kind: &str, holds: bool, reason: &str, message: String| Condition {
             kind: kind.to_owned(),
             status: if holds { "True" } else { "False" }.to_owned(),
@@ -204,13 +234,13 @@ impl Owner {
         let accepted = match (
             self.accesses.get(&access.id).and_then(|state| state.shortfalls.first()),
             self.hostname_conflicts.get(&access.id).and_then(|lost| lost.first()),
-            LbConfig::parse(&access.lb_config),
+            self.chosen.of(&access.id).faults.first(),
         ) {
             (Some(shortfall), _, _) => condition("Accepted", false, shortfall.reason, shortfall.message.clone()),
             (_, Some((name, owner)), _) => {
                 condition("Accepted", false, "HostnameConflict", format!("{name} belongs to the ClusterAccess {owner}"))
             }
-            (_, _, Err(error)) => condition("Accepted", false, "PolicyConfigInvalid", error.to_string()),
+            (_, _, Some((field, error))) => condition("Accepted", false, error.reason(), format!("{field}: {error}")),
             _ => condition("Accepted", true, "Accepted", String::new()),
         };
         // They are sorted by access.
@@ -234,7 +264,11 @@ impl Owner {
             _ if on_all => condition("Published", true, "BoundOnAll", String::new()),
             _ => condition("Published", true, "BoundOnSome", "some gateways have not proved it".to_owned()),
         };
-        vec![accepted, allocated, published]
+        let decided = match failure {
+            Some(failure) => condition("Decided", false, failure.reason, failure.message.clone()),
+            None => condition("Decided", true, "Decided", String::new()),
+        };
+        vec![accepted, allocated, published, decided]
     }
 
     fn node_rows(&self, now: Timestamp) -> Vec<NodeRow> {

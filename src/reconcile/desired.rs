@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::claims::service_name;
+use super::policies::Chosen;
 use super::views::{AudienceKey, Backend, Desired, Wanted};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::world::{AccessScope, World};
@@ -23,20 +24,20 @@ pub fn backend_name(offer: &Offer) -> Arc<str> {
 
 /// Everything that the plan's offers need, in the present world. What was desired before speaks for accesses that are
 /// gone while their VIPs drain.
-pub fn desired(world: &World, plan: &Plan, before: &Desired) -> Desired {
+pub fn desired(world: &World, plan: &Plan, chosen: &Chosen, before: &Desired) -> Desired {
     let mut desired = Desired::default();
     let mut audiences: HashMap<*const Audience, AudienceKey> = HashMap::new();
     for (name, offer) in &plan.offers {
         let audience =
             audiences.entry(Arc::as_ptr(&offer.audience)).or_insert_with(|| AudienceKey::of(&offer.audience)).clone();
         desired.audiences.entry(audience.clone()).or_insert_with(|| offer.audience.clone());
-        let new = |name: &Arc<str>| new_backend(world, name, offer, before.backends.get(name));
+        let new = |name: &Arc<str>| new_backend(world, chosen, name, offer, before.backends.get(name));
         let backend = desired.backends.entry(backend_name(offer)).or_insert_with_key(new);
         backend.addresses.insert(offer.address);
         backend.hostnames.extend(offer.hostnames.iter().cloned());
         let address = SocketAddr::new(offer.address, offer.port.port);
-        if backend.buckets > 1 {
-            desired.divisions.entry(audience.clone()).or_default().insert(backend.buckets);
+        if backend.policy.buckets > 1 {
+            desired.divisions.entry(audience.clone()).or_default().insert(backend.policy.buckets);
         }
         desired.listeners.insert(name.clone(), Wanted { address, backend: backend.name.clone(), audience });
     }
@@ -46,17 +47,16 @@ pub fn desired(world: &World, plan: &Plan, before: &Desired) -> Desired {
     desired
 }
 
-fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Backend>) -> Backend {
+fn new_backend(world: &World, chosen: &Chosen, name: &Arc<str>, offer: &Offer, before: Option<&Backend>) -> Backend {
     let slot = &offer.slot;
     // While a VIP is withdrawn its access may be gone already. It drains as it served: with the default, requests
     // would go to clusters that the access left out.
-    // The default policy treats all nodes alike, in one bucket.
-    let (scope, lb_config, buckets) = match (world.access(&slot.access), before) {
-        (Some(access), _) => (AccessScope::of(access), access.lb_config.clone(), 1),
-        (None, Some(before)) => (before.scope.clone(), before.lb_config.clone(), before.buckets),
+    let (scope, policy) = match (world.access(&slot.access), before) {
+        (Some(access), _) => (AccessScope::of(access), chosen.load_balancing(&slot.access)),
+        (None, Some(before)) => (before.scope.clone(), before.policy.clone()),
         (None, None) => {
             let (access, own_service) = (slot.access.clone(), slot.service.name.clone());
-            (AccessScope { access, own_service, clusters: BTreeSet::new() }, serde_json::Value::default(), 1)
+            (AccessScope { access, own_service, clusters: BTreeSet::new() }, chosen.load_balancing(&slot.access))
         }
     };
     Backend {
@@ -72,8 +72,7 @@ fn new_backend(world: &World, name: &Arc<str>, offer: &Offer, before: Option<&Ba
         },
         addresses: BTreeSet::new(),
         scope,
-        lb_config,
-        buckets,
+        policy,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::feedback::AgentListener;
 use crate::kube::virtual_ips;
 use crate::model::id::{ClusterName, NodeId};
 use crate::model::object::{AddressRange, Change};
+use crate::policy::Policy;
 use crate::vip::{AssignRequest, Slot};
 
 /// Something that happened.
@@ -27,8 +28,26 @@ pub enum Event {
     Agent(AgentEvent),
     /// Something is new of the objects that are the VIP ledger.
     VirtualIps(virtual_ips::News),
+    /// Policies come into force, or go.
+    Policies(Vec<PolicyEvent>),
     /// Somebody asks.
     Inspect(Query, oneshot::Sender<Answer>),
+}
+
+/// What changes of the policies in force.
+#[derive(Debug)]
+pub enum PolicyEvent {
+    /// From now on this one has its name.
+    Put(Box<Policy>),
+    /// There is none of the name any more, unless a built-in one has it.
+    Remove(Arc<str>),
+    /// One that should be in force cannot be, until it is put.
+    Broken {
+        /// Its name.
+        name: Arc<str>,
+        /// Why, for people.
+        message: String,
+    },
 }
 
 /// Something that an agent's stream told.

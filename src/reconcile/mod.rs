@@ -21,10 +21,12 @@ mod names;
 mod nodes;
 mod outward;
 mod owner;
+mod policies;
+mod policy_rows;
 pub mod view;
 mod views;
 
-pub use event::{AgentEvent, Event, Order};
+pub use event::{AgentEvent, Event, Order, PolicyEvent};
 pub use inventory::{Inventory, now};
 pub use keeper::Keeper;
 pub use ledger::{LedgerRowError, from_row};

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::agents::Agents;
 use super::claims::{self, Shortfall};
 use super::desired;
-use super::event::{AgentEvent, Event};
+use super::event::{AgentEvent, Event, PolicyEvent};
 use super::inventory::{Inventory, now};
 use super::keeper::{self, Keeper, Objects};
 use super::names;
 use super::nodes::{self, Nodes};
 use super::outward::Told;
+use super::policies::Chosen;
 use super::view::Problem;
 use super::views::{Desired, Turn, ViewKey, Views};
 use crate::ads;
@@ -26,6 +27,7 @@ use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::{Change, Object, ObjectKind};
 use crate::model::world::{Touched, World};
+use crate::policy::{Failure, Policies};
 use crate::snapshot::ResourceType;
 use crate::store::NodeEvent;
 use crate::vip::{self, Claim, Ledger, Phase, Plan};
@@ -78,6 +80,8 @@ struct News {
     vips: bool,
     /// Nodes came, or what they are offered anew may differ.
     nodes: bool,
+    /// Policies that came into force or went.
+    policies: BTreeSet<Arc<str>>,
 }
 
 impl News {
@@ -85,6 +89,7 @@ impl News {
         self.world.merge(later.world);
         self.vips |= later.vips;
         self.nodes |= later.nodes;
+        self.policies.extend(later.policies);
     }
 }
 
@@ -100,7 +105,13 @@ pub struct Owner {
     offers_changed: bool,
     pub(super) plan: Plan,
     pub(super) desired: Desired,
-    views: Views,
+    pub(super) views: Views,
+    pub(super) policies: Policies,
+    /// Policies that should be in force and cannot be, with the reason.
+    pub(super) policies_broken: BTreeMap<Arc<str>, String>,
+    pub(super) chosen: Chosen,
+    /// Accesses whose VIP policies failed when last asked.
+    pub(super) vip_failures: BTreeMap<NamespacedName, Failure>,
     nodes: Nodes,
     agents: Agents,
     pub(super) source_problems: Vec<Problem>,
@@ -128,7 +139,7 @@ pub struct Owner {
 
 impl Owner {
     /// Begins with what the ledger holds.
-    pub fn new(ledger: Ledger, settings: Settings, outputs: Outputs) -> Self {
+    pub fn new(ledger: Ledger, settings: Settings, policies: Policies, outputs: Outputs) -> Self {
         let started_at = now();
         let mut world = World::new();
         // Nothing is there yet that could be touched.
@@ -144,6 +155,10 @@ impl Owner {
             plan: Plan::default(),
             desired: Desired::default(),
             views: Views::default(),
+            chosen: Chosen::new(&policies),
+            policies,
+            policies_broken: BTreeMap::new(),
+            vip_failures: BTreeMap::new(),
             nodes: Nodes::default(),
             agents: Agents::default(),
             source_problems: Vec::new(),
@@ -201,6 +216,9 @@ impl Owner {
                 Event::VirtualIps(news_of_them) => {
                     self.virtual_ips(news_of_them).await;
                     news.vips = true;
+                }
+                Event::Policies(events) => {
+                    news.policies.extend(events.into_iter().map(|event| self.policy(event)));
                 }
                 Event::Inspect(query, reply) => asked.push((query, reply)),
             }
@@ -362,6 +380,32 @@ impl Owner {
         self.fold(report, news, now);
     }
 
+    /// Puts a policy in force or takes it away; gives its name.
+    fn policy(&mut self, event: PolicyEvent) -> Arc<str> {
+        match event {
+            PolicyEvent::Put(policy) => {
+                tracing::info!(policy = %policy.name, digest = %policy.component.digest(), "a policy is in force");
+                let name = policy.name.clone();
+                self.policies_broken.remove(&name);
+                self.policies.put(*policy);
+                name
+            }
+            PolicyEvent::Broken { name, message } => {
+                tracing::error!(policy = %name, "a policy is not in force: {message}");
+                self.policies_broken.insert(name.clone(), message);
+                name
+            }
+            PolicyEvent::Remove(name) => {
+                self.policies_broken.remove(&name);
+                tracing::info!(policy = %name, "a policy is taken away");
+                if let Err(error) = self.policies.remove(&name) {
+                    tracing::error!(%error, "a built-in policy does not come back");
+                }
+                name
+            }
+        }
+    }
+
     fn fold(&mut self, report: Report, news: &mut News, now: Timestamp) {
         let touched = self.feedback.fold(report, now);
         news.vips |= !touched.is_empty();
@@ -387,6 +431,8 @@ impl Owner {
             news.world.accesses.extend(self.world.accesses().map(|access| access.id.clone()));
             (news.vips, news.nodes) = (true, true);
         }
+        let has_choices_changed = self.choose_policies(&news);
+        news.vips |= has_choices_changed;
         let has_claims_changed = self.update_claims(&news.world);
         let mut has_planned = false;
         if has_claims_changed || news.vips || news.world.pools || !news.world.clusters.is_empty() {
@@ -402,20 +448,35 @@ impl Owner {
             || desired::is_outdated(&self.world, &self.desired, news.world.services.iter())
             || !news.world.accesses.is_empty()
         {
-            let desired = desired::desired(&self.world, &self.plan, &self.desired);
+            let desired = desired::desired(&self.world, &self.plan, &self.chosen, &self.desired);
             if desired != self.desired {
                 self.desired = desired;
                 desired_changed = true;
             }
         }
-        self.publish(&news.world, desired_changed, news.nodes || is_first);
+        self.publish(&news, desired_changed, is_first, now);
         self.views.end_turn();
         self.note_offers(now);
         let concerns_names = has_planned || desired_changed || !news.world.accesses.is_empty();
         if concerns_names || is_first || self.has_pod_vips(&news.world) {
             self.publish_names(is_first);
         }
-        self.tell_outward(&news.world, has_planned || is_first);
+        let has_failures_changed = self.views.take_failures_changed();
+        self.tell_outward(&news.world, has_planned || is_first || has_failures_changed);
+    }
+
+    /// Finds out which policies accesses have; says whether that differs for any.
+    fn choose_policies(&mut self, news: &News) -> bool {
+        if news.policies.is_empty() {
+            let Self { world, chosen, policies, .. } = self;
+            let update = |id| chosen.update(id, world.access(id).map(AsRef::as_ref), policies);
+            return news.world.accesses.iter().map(update).fold(false, |any, differs| any | differs);
+        }
+        self.chosen.renew_defaults(&self.policies);
+        let ids: Vec<NamespacedName> = self.world.accesses().map(|access| access.id.clone()).collect();
+        let Self { world, chosen, policies, .. } = self;
+        let update = |id: &NamespacedName| chosen.update(id, world.access(id).map(AsRef::as_ref), policies);
+        ids.iter().chain(&news.world.accesses).map(update).fold(false, |any, differs| any | differs)
     }
 
     /// Claims anew what the touched accesses and services ask for; says whether any claim differs.
@@ -499,11 +560,23 @@ impl Owner {
     }
 
     /// Builds what the changes touch and gives each stream its snapshot.
-    fn publish(&mut self, touched: &Touched, desired_changed: bool, nodes_changed: bool) {
+    fn publish(&mut self, news: &News, desired_changed: bool, is_first: bool, now: Timestamp) {
+        let nodes_changed = news.nodes || is_first;
         let of_service = &self.desired.of_service;
-        let dirty: BTreeSet<Arc<str>> =
-            touched.services.iter().filter_map(|service| of_service.get(service)).flatten().cloned().collect();
-        let turn = Turn { world: &self.world, desired: &self.desired, desired_changed, dirty: &dirty };
+        let touched = news.world.services.iter().filter_map(|service| of_service.get(service)).flatten();
+        // An access may have chosen the same of a policy that is another one by now.
+        let decided_anew =
+            self.desired.backends.values().filter(|backend| news.policies.contains(&backend.policy.policy));
+        let decided_anew = (!news.policies.is_empty()).then_some(decided_anew).into_iter().flatten();
+        let dirty: BTreeSet<Arc<str>> = touched.chain(decided_anew.map(|backend| &backend.name)).cloned().collect();
+        let turn = Turn {
+            world: &self.world,
+            desired: &self.desired,
+            desired_changed,
+            dirty: &dirty,
+            policies: &self.policies,
+            now,
+        };
         let changed = if desired_changed || !dirty.is_empty() { self.views.update(&turn) } else { HashMap::new() };
         if desired_changed || nodes_changed {
             for (id, node) in self.nodes.iter_mut() {
@@ -517,6 +590,7 @@ impl Owner {
             }
             let used: HashSet<ViewKey> = self.nodes.iter_mut().filter_map(|(_, node)| node.view.clone()).collect();
             self.views.retain(|key| used.contains(key));
+            self.policies.retain(|subject| self.desired.backends.contains_key(&subject.backend));
             return;
         }
         if changed.is_empty() {

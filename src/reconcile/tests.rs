@@ -7,6 +7,7 @@ mod claims;
 mod inventory;
 mod ledger;
 mod nodes;
+mod policies;
 mod rig;
 mod run;
 mod views;

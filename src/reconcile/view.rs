@@ -3,11 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Timestamp;
+use crate::policy::{Digest, World};
+
 /// A question to the owner of the truth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// Everything that `causeway status` prints.
     Status,
@@ -21,6 +25,10 @@ pub enum Query {
     Vips,
     /// Envoys.
     Nodes,
+    /// Policies in force.
+    Policies,
+    /// What is made of the policy of a name, whether it is in force or not.
+    Policy(Arc<str>),
 }
 
 /// The answer to a [`Query`], of the same variant.
@@ -39,6 +47,10 @@ pub enum Answer {
     Vips(Vec<VipRow>),
     /// To [`Query::Nodes`].
     Nodes(Vec<NodeRow>),
+    /// To [`Query::Policies`].
+    Policies(Vec<PolicyRow>),
+    /// To [`Query::Policy`].
+    Policy(Box<PolicyUse>),
 }
 
 /// The whole at a glance.
@@ -272,6 +284,75 @@ pub struct NodeRow {
     pub rejected: usize,
     /// Seconds since the state began.
     pub since_seconds: i64,
+}
+
+/// A policy in force.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it decides on.
+    pub world: World,
+    /// Its component.
+    pub digest: Digest,
+    /// The component's size, in bytes.
+    pub size: usize,
+    /// Accesses that use it, by name or by default.
+    pub accesses: usize,
+    /// What became of its calls.
+    #[serde(flatten)]
+    pub calls: PolicyCalls,
+}
+
+/// What became of a policy's calls since the process began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyCalls {
+    /// Calls.
+    pub calls: u64,
+    /// Questions that were answered without a call, from what was answered before.
+    pub memo_hits: u64,
+    /// Calls without an answer that could be used, by reason.
+    pub failures: BTreeMap<String, u64>,
+    /// Decisions that were made in its place.
+    pub fallbacks: u64,
+    /// Instructions, of all calls.
+    pub fuel_used: u64,
+    /// The last failure.
+    pub last_failure: Option<PolicyFailure>,
+}
+
+/// A failure of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFailure {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub message: String,
+}
+
+/// What is made of a policy's name.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyUse {
+    /// The policy of the name, where one is in force.
+    pub row: Option<PolicyRow>,
+    /// The accesses that use it or ask for it, as `namespace/name`.
+    pub used_by: Vec<String>,
+    /// What it wrote last, oldest first.
+    pub lines: Vec<PolicyLine>,
+}
+
+/// A line that a policy wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyLine {
+    /// When.
+    pub at: Timestamp,
+    /// `Debug`, `Info`, `Warn` or `Error`.
+    pub level: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// What the admin interface asks of the owner of the truth. Every reply may be dropped by an asker

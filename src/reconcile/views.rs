@@ -8,11 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::feedback::NodeRef;
-use crate::model::decision::{ClientView, Endpoint, LbInput, NodeRole};
+use crate::model::Timestamp;
+use crate::model::decision::{ClientView, Endpoint, NodeRole, Sender};
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
 use crate::model::object::ServicePort;
 use crate::model::world::{AccessScope, World};
-use crate::policy;
+use crate::policy::{Choice, Decided, Endpoints, Failure, LbQuestion, Policies, Subject};
 use crate::snapshot::{Edit, Reference, Resource, ResourceType, XdsSnapshot};
 use crate::vip::Audience;
 use crate::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
@@ -38,10 +39,8 @@ pub struct Backend {
     pub addresses: BTreeSet<IpAddr>,
     /// Whose endpoints it takes.
     pub scope: AccessScope,
-    /// The load-balancing policy's configuration.
-    pub lb_config: serde_json::Value,
-    /// Into how many parts nodes are divided for the policy: 1 to [`MAX_BUCKETS`](crate::model::decision::MAX_BUCKETS). Each part is decided on its own.
-    pub buckets: u32,
+    /// Who decides where its traffic goes. Where the policy divides nodes, each part is decided on its own.
+    pub policy: Choice,
 }
 
 /// An audience by what it says, so that equal ones are one.
@@ -116,21 +115,13 @@ impl ViewKey {
     /// Who sends traffic to the backend, as its policy is told.
     fn sender(&self, backend: &Backend) -> Sender {
         // A view that is about to be left may lack a new division; its nodes are in others within the same turn.
-        let bucket = self.buckets.get(&backend.buckets).copied().unwrap_or(0);
-        Sender { client: self.client.clone(), buckets: backend.buckets, bucket }
+        let bucket = self.buckets.get(&backend.policy.buckets).copied().unwrap_or(0);
+        Sender { client: self.client.clone(), buckets: backend.policy.buckets, bucket }
     }
 
     fn is_offered(&self, wanted: &Wanted) -> bool {
         self.audiences.contains(&wanted.audience)
     }
-}
-
-/// What a decision reads of the nodes that it is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Sender {
-    client: ClientView,
-    buckets: u32,
-    bucket: u32,
 }
 
 struct View {
@@ -144,12 +135,14 @@ struct Built {
     from: Backend,
     cluster: Arc<Resource>,
     assignment: Arc<Resource>,
+    /// Why it is not what the policy decided.
+    failure: Option<Failure>,
 }
 
 impl Built {
     /// Whether the backend would be decided from the same. Host names and addresses do not matter here.
     fn is_of(&self, backend: &Backend) -> bool {
-        self.from.port == backend.port && self.from.scope == backend.scope && self.from.lb_config == backend.lb_config
+        self.from.port == backend.port && self.from.scope == backend.scope && self.from.policy == backend.policy
     }
 }
 
@@ -157,9 +150,13 @@ impl Built {
 #[derive(Default)]
 pub struct Views {
     views: HashMap<ViewKey, View>,
-    built: HashMap<(Arc<str>, Sender), Built>,
+    built: HashMap<Subject, Built>,
     listeners: HashMap<(Arc<str>, u32), (Backend, Arc<Resource>)>,
     routes: HashMap<Arc<str>, (Backend, Arc<Resource>)>,
+    /// A policy failed, or did no longer, since that was last asked.
+    failures_changed: bool,
+    /// Endpoints of backends, for as long as the world stays as it is.
+    of_backends: HashMap<Arc<str>, Arc<Endpoints>>,
     /// Endpoints of services whose pods have VIPs of their own, for as long as the world stays as it is.
     of_pods: HashMap<PodsKey, HashMap<Arc<str>, Vec<Endpoint>>>,
 }
@@ -177,6 +174,10 @@ pub struct Turn<'a> {
     pub desired_changed: bool,
     /// Backends whose endpoints may have changed.
     pub dirty: &'a BTreeSet<Arc<str>>,
+    /// Who decides.
+    pub policies: &'a Policies,
+    /// The time.
+    pub now: Timestamp,
 }
 
 impl Views {
@@ -194,8 +195,15 @@ impl Views {
 
     /// Brings every view up to date; returns those whose snapshots changed.
     pub fn update(&mut self, turn: &Turn<'_>) -> HashMap<ViewKey, Arc<XdsSnapshot>> {
-        self.built.retain(|(backend, _), _| !turn.dirty.contains(backend));
+        let mut failures_gone = false;
+        self.built.retain(|subject, built| {
+            let stays = !turn.dirty.contains(&subject.backend);
+            failures_gone |= !stays && built.failure.is_some();
+            stays
+        });
+        self.failures_changed |= failures_gone;
         self.of_pods.clear();
+        self.of_backends.clear();
         let keys: Vec<ViewKey> = self.views.keys().cloned().collect();
         let mut changed = HashMap::new();
         for key in keys {
@@ -206,7 +214,7 @@ impl Views {
             }
         }
         if turn.desired_changed {
-            self.built.retain(|(backend, _), _| turn.desired.backends.contains_key(backend));
+            self.built.retain(|subject, _| turn.desired.backends.contains_key(&subject.backend));
             self.routes.retain(|backend, _| turn.desired.backends.contains_key(backend));
             self.listeners.retain(|(name, _), _| turn.desired.listeners.contains_key(name));
         }
@@ -216,6 +224,7 @@ impl Views {
     /// To be called when a turn is over: the world may change from here on.
     pub fn end_turn(&mut self) {
         self.of_pods.clear();
+        self.of_backends.clear();
     }
 
     /// Forgets views that no node is of.
@@ -228,7 +237,7 @@ impl Views {
             .keys()
             .flat_map(|key| key.buckets.iter().map(move |part| divided(key, part)).chain([undivided(key)]))
             .collect();
-        self.built.retain(|(_, sender), _| senders.contains(sender));
+        self.built.retain(|subject, _| senders.contains(&subject.sender));
         let attempts: BTreeSet<(Arc<str>, u32)> = self
             .views
             .values()
@@ -245,7 +254,7 @@ impl Views {
         let mut edit = view.snapshot.edit();
         for name in affected {
             if let Some(backend) = turn.desired.backends.get(&name) {
-                let built = self.build(backend, key.sender(backend), turn.world);
+                let built = self.build(backend, key.sender(backend), turn);
                 edit.set(built.0);
                 edit.set(built.1);
             }
@@ -264,7 +273,7 @@ impl Views {
             let attempt = attempts.get(name).copied().unwrap_or(0);
             wanted.insert((ResourceType::Listener, name.clone()), self.listener(name, listener, backend, attempt));
             if backends.insert(backend.name.clone()) {
-                let (cluster, assignment) = self.build(backend, key.sender(backend), turn.world);
+                let (cluster, assignment) = self.build(backend, key.sender(backend), turn);
                 wanted.insert((ResourceType::Cluster, backend.name.clone()), cluster);
                 wanted.insert((ResourceType::Endpoint, backend.name.clone()), assignment);
                 if backend.port.protocol.is_http() {
@@ -305,19 +314,51 @@ impl Views {
         true
     }
 
-    fn build(&mut self, backend: &Backend, sender: Sender, world: &World) -> (Arc<Resource>, Arc<Resource>) {
-        let key = (backend.name.clone(), sender);
-        if let Some(built) = self.built.get(&key).filter(|built| built.is_of(backend)) {
+    fn build(&mut self, backend: &Backend, sender: Sender, turn: &Turn<'_>) -> (Arc<Resource>, Arc<Resource>) {
+        let subject = Subject { backend: backend.name.clone(), sender };
+        if let Some(built) = self.built.get(&subject).filter(|built| built.is_of(backend)) {
             return (built.cluster.clone(), built.assignment.clone());
         }
-        let built = decide(backend, &key.1, self.endpoints(backend, world));
+        let endpoints = self.endpoints(backend, turn.world);
+        let built = decide(backend, &subject, &endpoints, turn);
         let resources = (built.cluster.clone(), built.assignment.clone());
-        self.built.insert(key, built);
+        let fails = built.failure.is_some();
+        let failed = self.built.insert(subject, built).is_some_and(|before| before.failure.is_some());
+        self.failures_changed |= fails || failed;
         resources
     }
 
-    /// The backend's endpoints. Those of a service with a VIP for each pod are sorted by pod once, not for each.
-    fn endpoints(&mut self, backend: &Backend, world: &World) -> Vec<Endpoint> {
+    /// Whether a policy failed, or did no longer, since this was last asked.
+    pub fn take_failures_changed(&mut self) -> bool {
+        std::mem::take(&mut self.failures_changed)
+    }
+
+    /// Backends whose policies failed, and why; one failure of each.
+    pub fn failures(&self) -> BTreeMap<Arc<str>, Failure> {
+        let failed = self.built.iter().filter_map(|(subject, built)| Some((subject, built.failure.as_ref()?)));
+        // Of several views, always the same one's.
+        let mut failures: BTreeMap<Arc<str>, (&Subject, &Failure)> = BTreeMap::new();
+        for (subject, failure) in failed {
+            let known = failures.entry(subject.backend.clone()).or_insert((subject, failure));
+            if subject.sender < known.0.sender {
+                *known = (subject, failure);
+            }
+        }
+        failures.into_iter().map(|(backend, (_, failure))| (backend, failure.clone())).collect()
+    }
+
+    /// The backend's endpoints, made ready once for all who send traffic to it. Those of a service with a VIP for each
+    /// pod are sorted by pod once, not for each.
+    fn endpoints(&mut self, backend: &Backend, world: &World) -> Arc<Endpoints> {
+        if let Some(known) = self.of_backends.get(&backend.name) {
+            return known.clone();
+        }
+        let endpoints = Arc::new(Endpoints::new(self.listed(backend, world)));
+        self.of_backends.insert(backend.name.clone(), endpoints.clone());
+        endpoints
+    }
+
+    fn listed(&mut self, backend: &Backend, world: &World) -> Vec<Endpoint> {
         let (scope, service, port) = (&backend.scope, &backend.service, &backend.port.name);
         let Some(pod) = &backend.pod else { return world.access_endpoints(scope, service, port) };
         let key = (service.clone(), port.clone(), scope.clone());
@@ -378,26 +419,15 @@ impl Views {
 }
 
 /// Asks the policy where these nodes' traffic for the backend goes, and encodes the answer.
-fn decide(backend: &Backend, sender: &Sender, endpoints: Vec<Endpoint>) -> Built {
-    let input = LbInput {
-        service: backend.service.clone(),
-        port: backend.port.clone(),
-        client: sender.client.clone(),
-        bucket: sender.bucket,
-        buckets: sender.buckets,
+fn decide(backend: &Backend, subject: &Subject, endpoints: &Endpoints, turn: &Turn<'_>) -> Built {
+    let question = LbQuestion {
+        service: &backend.service,
+        port: &backend.port,
+        sender: &subject.sender,
         endpoints,
-        // Envoys report no loads yet.
-        loads: Vec::new(),
-        config: backend.lb_config.clone(),
+        config: &backend.policy.config,
     };
-    let decision = policy::lb_default(&input);
-    let decision = match policy::check_lb(&input, decision) {
-        Ok(decision) => decision,
-        Err(reason) => {
-            tracing::error!(backend = %backend.name, reason, "the default policy's decision is refused; nothing is served");
-            policy::lb_default(&LbInput { endpoints: Vec::new(), config: serde_json::Value::Null, ..input })
-        }
-    };
+    let Decided { decision, failure } = turn.policies.decide(subject, &backend.policy, &question, turn.now);
     let cluster = xds::cluster(&ClusterSpec {
         name: &backend.name,
         hostname: &service_name(&backend.service),
@@ -410,5 +440,6 @@ fn decide(backend: &Backend, sender: &Sender, endpoints: Vec<Endpoint>) -> Built
         from: backend.clone(),
         cluster: Arc::new(Resource::new(ResourceType::Cluster, backend.name.clone(), &cluster).with_refs(refs)),
         assignment: Arc::new(Resource::new(ResourceType::Endpoint, backend.name.clone(), &assignment)),
+        failure,
     }
 }

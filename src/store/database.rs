@@ -16,6 +16,8 @@ use super::StoreError;
 pub(super) static LEDGER_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/ledger");
 /// Migrations of the inventory's file.
 pub(super) static INVENTORY_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/inventory");
+/// Migrations of the policies' file.
+pub(super) static POLICIES_MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/policies");
 
 /// How long a person's transaction in another program is waited for.
 const BUSY: Duration = Duration::from_secs(5);
@@ -27,11 +29,12 @@ const SQLITE_BUSY: i32 = 5;
 const SQLITE_CORRUPT: i32 = 11;
 const SQLITE_NOTADB: i32 = 26;
 
-/// Which of the two files.
+/// Which of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Ledger,
     Inventory,
+    Policies,
 }
 
 impl Kind {
@@ -39,6 +42,7 @@ impl Kind {
         match self {
             Kind::Ledger => "ledger.db",
             Kind::Inventory => "inventory.db",
+            Kind::Policies => "policies.db",
         }
     }
 
@@ -46,6 +50,7 @@ impl Kind {
         match self {
             Kind::Ledger => &LEDGER_MIGRATIONS,
             Kind::Inventory => &INVENTORY_MIGRATIONS,
+            Kind::Policies => &POLICIES_MIGRATIONS,
         }
     }
 
@@ -62,7 +67,7 @@ impl Kind {
             // Statements hold only placeholders, but a batch of pods is a long one.
             .disable_statement_logging();
         match self {
-            Kind::Ledger => options.synchronous(SqliteSynchronous::Full),
+            Kind::Ledger | Kind::Policies => options.synchronous(SqliteSynchronous::Full),
             Kind::Inventory => options.synchronous(SqliteSynchronous::Normal),
         }
     }
@@ -97,6 +102,7 @@ pub(super) fn has_content(path: &Path) -> bool {
 /// An open file with its one connection.
 #[derive(Debug)]
 pub(super) struct Database {
+    kind: Kind,
     path: PathBuf,
     pool: SqlitePool,
     /// Device and inode of the file that was opened.
@@ -161,6 +167,22 @@ impl Database {
         }
     }
 
+    /// Opens the policies. A file that is missing or empty is made anew; what cannot be read is left as it is and refused.
+    pub(super) async fn open_policies(dir: &Path) -> Result<Self, StoreError> {
+        let database = Self::connect(Kind::Policies, dir.join(Kind::Policies.file_name())).await?;
+        let prepared = async {
+            database.check("PRAGMA quick_check(10)").await?;
+            database.migrate(Kind::Policies).await
+        };
+        match prepared.await {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                database.close().await;
+                Err(error)
+            }
+        }
+    }
+
     async fn connect(kind: Kind, path: PathBuf) -> Result<Self, StoreError> {
         // SQLite would make the file readable for everybody; its log takes the rights of the file.
         let identity = OpenOptions::new()
@@ -179,7 +201,7 @@ impl Database {
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_lazy_with(kind.options(&path));
-        let database = Self { path, pool, identity };
+        let database = Self { kind, path, pool, identity };
         match database.pool.acquire().await {
             Ok(_) => Ok(database),
             Err(source) => {
@@ -195,7 +217,7 @@ impl Database {
             sqlx::query_scalar(pragma).fetch_all(&self.pool).await.map_err(|e| self.error("checking", e))?;
         match found.as_slice() {
             [only] if only == "ok" => Ok(()),
-            problems => Err(StoreError::Corrupt { path: self.path.clone(), detail: problems.join("; ") }),
+            problems => Err(self.corrupt(problems.join("; "))),
         }
     }
 
@@ -241,9 +263,18 @@ impl Database {
         let path = self.path.clone();
         match primary_code(&source) {
             Some(SQLITE_BUSY) => StoreError::Busy { path, waited_ms: BUSY.as_millis() as u64 },
-            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => StoreError::Corrupt { path, detail: source.to_string() },
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => self.corrupt(source.to_string()),
             _ => StoreError::Sql { doing, path, source },
         }
+    }
+
+    /// Says that the file cannot be relied on.
+    pub(super) fn corrupt(&self, detail: String) -> StoreError {
+        let remedy = match self.kind {
+            Kind::Ledger | Kind::Inventory => "restore it from a backup",
+            Kind::Policies => "restore it from a backup, or remove it and upload the policies anew",
+        };
+        StoreError::Corrupt { path: self.path.clone(), detail, remedy }
     }
 
     pub(super) async fn close(&self) {

@@ -37,12 +37,14 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A file is no database any more.
-    #[error("{} is corrupt ({detail}): restore it from a backup", path.display())]
+    #[error("{} is corrupt ({detail}): {remedy}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What SQLite found.
+        /// What was found.
         detail: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     /// The file at the path is not the one that is open.
     #[error("{} was removed or replaced while it was in use: nothing can be committed; restart with the right file there", path.display())]
@@ -101,6 +103,14 @@ pub enum StoreError {
         slot: String,
         /// The address that it has.
         held: String,
+    },
+    /// A policy has no such version, or there is no such policy.
+    #[error("the policy `{policy}` has no version {number}")]
+    NoPolicyVersion {
+        /// The policy's name.
+        policy: String,
+        /// The version's number.
+        number: u32,
     },
     /// Another program keeps the file locked.
     #[error(

@@ -4,13 +4,14 @@
 //! | file | holds | when it is lost |
 //! |---|---|---|
 //! | `ledger.db` | which VIP is given to whom | nothing is served: the store does not open, as an empty ledger would hand out addresses that are in use |
+//! | `policies.db` | uploaded policies: every version, and which of them is active | it is begun anew, without any; one that cannot be read is not opened |
 //! | `inventory.db` | pods, Kubernetes nodes, history of Envoys, last good manifests | it is set aside and begun anew; a resync fills it |
 //! | `causeway.lock` | the lock and process id of the one process that uses the directory | it is made anew |
 //!
-//! The ledger is committed with `synchronous=FULL`: when [`Store::commit_ledger`] returns, the rows
+//! The ledger and the policies are committed with `synchronous=FULL`: when [`Store::commit_ledger`] returns, the rows
 //! survive a loss of power. The inventory is committed with `NORMAL`: it survives the process, and a
 //! loss of power costs at most its last changes. Each file has one connection, so that writers wait
-//! in order instead of meeting SQLite's busy error; a batch of pods never holds up the ledger.
+//! in order instead of meeting SQLite's busy error; a batch of pods or an upload never holds up the ledger.
 //!
 //! The schema is made by migrations that only go forward, recorded in each file's
 //! `_sqlx_migrations`. A file that a newer Causeway has migrated is refused, untouched.
@@ -23,6 +24,7 @@ mod lock;
 mod manifests;
 mod objects;
 mod pods;
+mod policies;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +36,7 @@ pub use history::NodeEvent;
 pub use ledger::{LedgerChange, LedgerRow};
 pub use manifests::{ManifestChange, ManifestFile};
 pub use objects::{ObjectChanges, is_kept};
+pub use policies::{Added, NewVersion, PolicySettings, PolicyVersion, StoredPolicy};
 
 use database::{Database, Kind};
 use lock::DirLock;
@@ -48,8 +51,9 @@ pub struct Store {
 struct Inner {
     ledger: Database,
     inventory: Database,
+    policies: Database,
     set_aside: Option<PathBuf>,
-    /// Released last, when both files are closed.
+    /// Released last, when all files are closed.
     lock: Mutex<Option<DirLock>>,
 }
 
@@ -59,23 +63,31 @@ impl Store {
     ///
     /// # Errors
     /// When another process uses the directory, when the directory cannot be written, when the
-    /// ledger is missing, corrupt or from a newer version. Nothing is changed then. A corrupt
-    /// inventory is no error, see [`Store::set_aside`].
+    /// ledger is missing, corrupt or from a newer version, when the policies are corrupt or from a newer
+    /// version. Nothing is changed then. A corrupt inventory is no error, see [`Store::set_aside`].
     pub async fn open(dir: impl AsRef<Path>) -> Result<Self, StoreError> {
         let dir = dir.as_ref();
         database::make_dir(dir)?;
         let lock = DirLock::acquire(dir)?;
         let had_inventory = database::has_content(&dir.join(Kind::Inventory.file_name()));
         let ledger = Database::open_ledger(dir, had_inventory).await?;
-        let (inventory, set_aside) = match Database::open_inventory(dir).await {
+        let policies = match Database::open_policies(dir).await {
             Ok(opened) => opened,
             Err(error) => {
                 ledger.close().await;
                 return Err(error);
             }
         };
+        let (inventory, set_aside) = match Database::open_inventory(dir).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                ledger.close().await;
+                policies.close().await;
+                return Err(error);
+            }
+        };
         let lock = Mutex::new(Some(lock));
-        Ok(Self { inner: Arc::new(Inner { ledger, inventory, set_aside, lock }) })
+        Ok(Self { inner: Arc::new(Inner { ledger, inventory, policies, set_aside, lock }) })
     }
 
     /// Where the corrupt inventory was moved to, if there was one when the store was opened. What
@@ -90,6 +102,7 @@ impl Store {
     pub async fn close(&self) {
         self.inner.ledger.close().await;
         self.inner.inventory.close().await;
+        self.inner.policies.close().await;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -182,7 +182,7 @@ async fn one_process_at_a_time() {
     Store::open(&path).await.unwrap();
     let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("."), 0o700);
-    for file in ["ledger.db", "inventory.db", "causeway.lock"] {
+    for file in ["ledger.db", "inventory.db", "policies.db", "causeway.lock"] {
         assert_eq!(mode(file), 0o600, "{file}");
     }
 }
@@ -277,16 +277,19 @@ async fn a_corrupt_inventory_is_set_aside() {
 
 #[tokio::test]
 async fn migrations_only_go_forward_and_are_recorded() {
-    for migrator in [&database::LEDGER_MIGRATIONS, &database::INVENTORY_MIGRATIONS] {
+    let files = [
+        ("ledger.db", &database::LEDGER_MIGRATIONS),
+        ("inventory.db", &database::INVENTORY_MIGRATIONS),
+        ("policies.db", &database::POLICIES_MIGRATIONS),
+    ];
+    for (_, migrator) in files {
         let versions: Vec<i64> = migrator.iter().map(|migration| migration.version).collect();
         assert_eq!(versions, (1..=versions.len() as i64).collect::<Vec<_>>());
         assert!(migrator.iter().all(|migration| migration.migration_type == MigrationType::Simple));
     }
     let dir = TempDir::new().unwrap();
     Store::open(dir.path()).await.unwrap().close().await;
-    for (file, migrator) in
-        [("ledger.db", &database::LEDGER_MIGRATIONS), ("inventory.db", &database::INVENTORY_MIGRATIONS)]
-    {
+    for (file, migrator) in files {
         let by_hand = person(dir.path(), file).await;
         let recorded = "SELECT version || ' ' || success FROM _sqlx_migrations ORDER BY version";
         let all: Vec<String> = migrator.iter().map(|migration| format!("{} 1", migration.version)).collect();
@@ -329,7 +332,9 @@ async fn migrations_only_go_forward_and_are_recorded() {
 async fn the_files_are_what_they_promise() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
-    for (database, synchronous) in [(&store.inner.ledger, 2_i64), (&store.inner.inventory, 1)] {
+    for (database, synchronous) in
+        [(&store.inner.ledger, 2_i64), (&store.inner.inventory, 1), (&store.inner.policies, 2)]
+    {
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(database.pool()).await.unwrap();
         let level: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(database.pool()).await.unwrap();
         assert_eq!((mode.as_str(), level), ("wal", synchronous));

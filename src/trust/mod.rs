@@ -65,6 +65,14 @@ pub enum Action {
     ReadXdsDebug,
     /// Make the server forget a cluster.
     ForgetCluster,
+    /// Read policies: their components, versions, settings and what they wrote.
+    ReadPolicies,
+    /// Upload a version of a policy.
+    UploadPolicy,
+    /// Put another version of a policy into force.
+    ActivatePolicy,
+    /// Forget a policy.
+    DeletePolicy,
     /// Be served as an Envoy.
     Discover,
     /// Report listeners and assign VIPs as an Envoy's agent.
@@ -73,12 +81,16 @@ pub enum Action {
 
 impl Action {
     /// Every action, so that tests can go through them.
-    pub const ALL: [Action; 7] = [
+    pub const ALL: [Action; 11] = [
         Action::ReadHealth,
         Action::ReadMetrics,
         Action::ReadState,
         Action::ReadXdsDebug,
         Action::ForgetCluster,
+        Action::ReadPolicies,
+        Action::UploadPolicy,
+        Action::ActivatePolicy,
+        Action::DeletePolicy,
         Action::Discover,
         Action::Report,
     ];
@@ -92,6 +104,10 @@ impl fmt::Display for Action {
             Action::ReadState => "read the state",
             Action::ReadXdsDebug => "read the xDS state of nodes",
             Action::ForgetCluster => "forget a cluster",
+            Action::ReadPolicies => "read policies",
+            Action::UploadPolicy => "upload a policy",
+            Action::ActivatePolicy => "put a policy into force",
+            Action::DeletePolicy => "delete a policy",
             Action::Discover => "be served over xDS",
             Action::Report => "report as an agent",
         })

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use sha2::{Digest, Sha256};
+
+use crate::feedback::NodeRef;
 use crate::model::decision::{PoolChoice, VipDecision, VipInput};
 use crate::model::id::PoolName;
 use crate::model::object::{AddressRange, AssignedBy, Family, Pool};
@@ -23,6 +26,10 @@ pub(super) struct Space {
     /// Nothing below is free; `None` past the last range.
     cursor: Option<(usize, u128)>,
 }
+
+/// So many addresses are looked at from where a slot's hash leads to: in a pool that is nearly full, the lowest free one
+/// has to do.
+const LOOKED_AT: u32 = 256;
 
 impl Space {
     fn new(pool: &Pool, family: Family, rows: &BTreeMap<IpAddr, Cow<'_, Vip>>) -> Self {
@@ -53,6 +60,46 @@ impl Space {
         }
         None
     }
+
+    /// The first free address from the `hash`th on, all the way round, among the next few.
+    fn free_from(
+        &self,
+        hash: u64,
+        reserved: &BTreeSet<IpAddr>,
+        rows: &BTreeMap<IpAddr, Cow<'_, Vip>>,
+    ) -> Option<IpAddr> {
+        // IPv6 may have more than can be counted; what is beyond is never led to.
+        let size =
+            self.ranges.iter().fold(0u128, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)));
+        let mut offset = u128::from(hash).checked_rem(size)?;
+        let mut index = 0;
+        while let Some(&(first, last)) = self.ranges.get(index).filter(|(first, last)| offset > last - first) {
+            offset -= last - first + 1;
+            index += 1;
+        }
+        for _ in 0..LOOKED_AT {
+            let &(first, last) = self.ranges.get(index)?;
+            let candidate = address(self.family, first + offset);
+            if !reserved.contains(&candidate) && !rows.contains_key(&candidate) {
+                return Some(candidate);
+            }
+            (index, offset) =
+                if first + offset < last { (index, offset + 1) } else { ((index + 1) % self.ranges.len(), 0) };
+        }
+        None
+    }
+}
+
+/// A number for a slot that is the same everywhere and always.
+fn slot_hash(claim: &Claim) -> u64 {
+    let mut hasher = Sha256::new();
+    let pod = claim.pod.as_deref().unwrap_or_default();
+    for text in [&*claim.access.namespace, &*claim.access.name, &*claim.service.namespace, &*claim.service.name, pod] {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let hash: [u8; 32] = hasher.finalize().into();
+    hash.into_iter().take(8).fold(0, |number, byte| number << 8 | u64::from(byte))
 }
 
 /// Ranges of the family as numbers, sorted, overlapping ones as one.
@@ -129,8 +176,8 @@ impl<'a> Planning<'a> {
             ));
         }
         let usable = self.pools_with_quota(claim, self.pools_with_requested(claim, shared)?)?;
-        let choices = self.choices(claim.family, &usable);
-        if claim.requested.is_none() && choices.iter().all(|choice| choice.next_free.is_none()) {
+        let choices = self.choices(claim, &usable);
+        if claim.requested.is_none() && choices.iter().all(|choice| choice.candidates.is_empty()) {
             let names: Vec<_> = usable.iter().map(|pool| pool.name.as_str()).collect();
             return Err((
                 Reason::PoolExhausted,
@@ -215,14 +262,25 @@ impl<'a> Planning<'a> {
         }
     }
 
-    fn choices(&mut self, family: Family, pools: &[&'a Pool]) -> Vec<PoolChoice> {
-        let Self { spaces, rows, .. } = self;
-        let choice = |pool: &&'a Pool| {
-            let space = spaces.entry((&pool.name, family)).or_insert_with(|| Space::new(pool, family, rows));
-            let next_free = space.next_free(&pool.reserved, rows);
-            PoolChoice { pool: pool.name.clone(), next_free, free: if next_free.is_some() { space.free } else { 0 } }
+    fn choices(&mut self, claim: &Claim, pools: &[&'a Pool]) -> Vec<PoolChoice> {
+        let hash = slot_hash(claim);
+        let held: Vec<u32> = pools.iter().map(|pool| self.held_by_namespace(pool, claim)).collect();
+        let Self { spaces, rows, gateways, .. } = self;
+        let choice = |(pool, held_by_namespace): (&&'a Pool, u32)| {
+            let space =
+                spaces.entry((&pool.name, claim.family)).or_insert_with(|| Space::new(pool, claim.family, rows));
+            let lowest = space.next_free(&pool.reserved, rows);
+            let led_to = lowest.and_then(|_| space.free_from(hash, &pool.reserved, rows));
+            let serves = |node: &&NodeRef<'_>| node.connected() && pool.gateways.matches(&node.facts().labels);
+            PoolChoice {
+                pool: pool.name.clone(),
+                candidates: lowest.into_iter().chain(led_to).collect(),
+                free: if lowest.is_some() { space.free } else { 0 },
+                held_by_namespace,
+                gateways: u32::try_from(gateways.iter().filter(serves).count()).unwrap_or(u32::MAX),
+            }
         };
-        pools.iter().map(choice).collect()
+        pools.iter().zip(held).map(choice).collect()
     }
 
     /// Asks the policy and checks its answer.

@@ -258,6 +258,12 @@ impl<'a> Planning<'a> {
         used.is_none_or(|used| *used < quota)
     }
 
+    /// How many addresses of the pool the claim's namespace has.
+    pub(super) fn held_by_namespace(&mut self, pool: &Pool, claim: &Claim) -> u32 {
+        let key = (pool.name.clone(), claim.access.namespace.clone());
+        self.count_quota().get(&key).copied().unwrap_or_default()
+    }
+
     /// Enters a new VIP.
     pub(super) fn insert(&mut self, claim: &'a Claim, pool: &'a Pool, address: IpAddr, node: Option<&NodeId>) {
         let slot = Slot { node: node.cloned(), ..claim.slot() };

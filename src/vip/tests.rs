@@ -70,11 +70,11 @@ pub(super) fn gateway(id: &str, labels: Labels) -> NodeFacts {
 
 /// Takes what is requested, else the first pool's next.
 pub(super) fn choose_first(input: &VipInput) -> VipDecision {
-    let with_free = input.pools.iter().find(|pool| pool.next_free.is_some());
+    let with_free = input.pools.iter().find(|pool| !pool.candidates.is_empty());
     match (input.requested, with_free.or(input.pools.first())) {
         (Some(address), Some(choice)) => VipDecision::Take { pool: choice.pool.clone(), address },
-        (None, Some(choice)) if choice.next_free.is_some() => {
-            VipDecision::Take { pool: choice.pool.clone(), address: choice.next_free.unwrap() }
+        (None, Some(choice)) if !choice.candidates.is_empty() => {
+            VipDecision::Take { pool: choice.pool.clone(), address: choice.candidates[0] }
         }
         _ => VipDecision::Refuse { reason: "nothing is free".into() },
     }

@@ -401,34 +401,6 @@ const ACCESSES: &[Case] = &[
     case("spec:\n  publish:\n⟦    minGateways: 0⟧\n", "", "spec.publish.minGateways", "0", "1 or more"),
     case("spec:\n  publish:\n⟦    ttlSeconds: 0⟧\n", "", "spec.publish.ttlSeconds", "0", "1 to 86400"),
     case("spec:\n  publish:\n⟦    evidence: Guessed⟧\n", "", "spec.publish.evidence", "`Guessed`", "use `Acked`"),
-    case(
-        "spec:\n  policies:\n⟦    loadBalancing: {name: lb-mine}⟧\n",
-        "",
-        "spec.policies.loadBalancing.name",
-        "no policy `lb-mine`",
-        "use `lb-locality`",
-    ),
-    case(
-        "spec:\n  policies:\n    loadBalancing:\n      config:\n⟦        algoritm: Random⟧\n",
-        "",
-        "spec.policies.loadBalancing.config[algoritm]",
-        "no setting `algoritm`",
-        "did you mean `algorithm`?",
-    ),
-    case(
-        "spec:\n  policies:\n    loadBalancing:\n      config:\n⟦        panicThresholdPercent: 101⟧\n",
-        "",
-        "spec.policies.loadBalancing.config.panicThresholdPercent",
-        "101",
-        "0 to 100",
-    ),
-    case(
-        "spec:\n  policies:\n⟦    vip: {name: vip-mine}⟧\n",
-        "",
-        "spec.policies.vip.name",
-        "no policy `vip-mine`",
-        "use `vip-sticky`",
-    ),
 ];
 
 const SNAPSHOT: &str =

@@ -5,8 +5,11 @@ use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use causeway::admin::policies::{self, InUse, PolicyChanged, PolicyDetail, PolicyError, PolicyView, Upload, Which};
 use causeway::admin::{self, AdminState, XdsDebug, metrics};
-use causeway::reconcile::view::{Answer, Inspect, Query, StatusView};
+use causeway::policy::Digest;
+use causeway::reconcile::view::{Answer, Inspect, PolicyLine, PolicyUse, Query, StatusView};
 use causeway::trust::Mode;
 use hickory_server::proto::op::{Message, ResponseCode};
 use hickory_server::proto::rr::rdata::A;
@@ -107,6 +110,50 @@ fn answer(canned: &Value, query: Query) -> Answer {
         Query::Accesses => Answer::Accesses(rows(canned, "accesses")),
         Query::Vips => Answer::Vips(rows(canned, "vips")),
         Query::Nodes => Answer::Nodes(rows(canned, "nodes")),
+        Query::Policies => Answer::Policies(Vec::new()),
+        Query::Policy(_) => Answer::Policy(Box::new(PolicyUse { row: None, used_by: Vec::new(), lines: Vec::new() })),
+    }
+}
+
+/// No policies: their commands are tried on a real control plane.
+struct NoPolicies;
+
+fn none(name: &str) -> PolicyError {
+    PolicyError::NotFound { name: name.to_owned(), known: Vec::new() }
+}
+
+#[async_trait::async_trait]
+impl policies::Policies for NoPolicies {
+    async fn list(&self) -> Result<Vec<PolicyView>, PolicyError> {
+        Ok(Vec::new())
+    }
+
+    async fn show(&self, name: &str) -> Result<PolicyDetail, PolicyError> {
+        Err(none(name))
+    }
+
+    async fn component(&self, name: &str, _: Option<Which>) -> Result<(Digest, Bytes), PolicyError> {
+        Err(none(name))
+    }
+
+    async fn upload(&self, upload: Upload) -> Result<PolicyChanged, PolicyError> {
+        Err(none(&upload.name))
+    }
+
+    async fn activate(&self, name: &str, _: Which) -> Result<PolicyChanged, PolicyError> {
+        Err(none(name))
+    }
+
+    async fn roll_back(&self, name: &str) -> Result<PolicyChanged, PolicyError> {
+        Err(none(name))
+    }
+
+    async fn delete(&self, name: &str, _: InUse) -> Result<(), PolicyError> {
+        Err(none(name))
+    }
+
+    async fn logs(&self, name: &str) -> Result<Vec<PolicyLine>, PolicyError> {
+        Err(none(name))
     }
 }
 
@@ -124,7 +171,14 @@ async fn server() -> (String, Rows) {
         }
     });
     let metrics = Arc::new(metrics::Registry::new());
-    let state = AdminState { inspect, xds: Arc::new(Streams), metrics, mode: Mode::Local };
+    let state = AdminState {
+        inspect,
+        policies: Arc::new(NoPolicies),
+        uploads: Arc::new(tokio::sync::Semaphore::new(1)),
+        xds: Arc::new(Streams),
+        metrics,
+        mode: Mode::Local,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(admin::serve(listener, state, std::future::pending()));

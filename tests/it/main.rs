@@ -10,6 +10,7 @@ mod cli;
 mod decisions;
 mod e2e;
 mod golden;
+mod guests;
 mod kubernetes;
 mod manifests;
 mod store;

@@ -9,11 +9,10 @@ use serde_json::Value;
 use super::core::port_number;
 use super::{Conversion, Converted, NameRule, exactly_one, id_of, labels_of, selector, unusable};
 use crate::kube::field::Faults;
-use crate::kube::kinds::{ClusterAccess, ClusterAccessSpec, PoliciesSpec, PolicyRef, PublishSpec, VipSpec};
+use crate::kube::kinds::{ClusterAccess, ClusterAccessSpec, PolicyRef, PublishSpec, VipSpec};
 use crate::kube::names;
 use crate::model::id::{ClusterName, PoolName};
-use crate::model::object::{Access, Family, Object, PortChoice, PublishRule, ServiceChoice, VipPer};
-use crate::policy::{LB_SETTINGS, LbConfig};
+use crate::model::object::{self as model, Access, Family, Object, PortChoice, PublishRule, ServiceChoice, VipPer};
 
 /// The DNS zone of names that Causeway makes itself (KEP-1645).
 const ZONE: &str = "clusterset.local";
@@ -47,7 +46,16 @@ pub fn cluster_access(access: &ClusterAccess) -> Converted {
         families,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         publish: publish(spec.publish.as_ref(), &mut faults),
-        lb_config: policies(spec.policies.as_ref(), &mut faults),
+        load_balancing: policy(
+            spec.policies.as_ref().and_then(|policies| policies.load_balancing.as_ref()),
+            "spec.policies.loadBalancing",
+            &mut faults,
+        ),
+        vip_policy: policy(
+            spec.policies.as_ref().and_then(|policies| policies.vip.as_ref()),
+            "spec.policies.vip",
+            &mut faults,
+        ),
         id,
         service,
     });
@@ -239,59 +247,17 @@ fn publish(spec: Option<&PublishSpec>, faults: &mut Faults) -> PublishRule {
     }
 }
 
-/// Checks the policies; gives the configuration of the load-balancing one, `{}` where not said.
-fn policies(spec: Option<&PoliciesSpec>, faults: &mut Faults) -> Value {
-    let nothing = || Value::Object(serde_json::Map::new());
-    let Some(spec) = spec else { return nothing() };
-    if let Some(policy) = &spec.vip {
-        policy_name(policy, "vip-sticky", "spec.policies.vip", faults);
-        let empty = match &policy.config {
-            None | Some(Value::Null) => true,
-            Some(Value::Object(map)) => map.is_empty(),
-            Some(_) => false,
-        };
-        if !empty {
-            faults.add("spec.policies.vip.config", "`vip-sticky` has no settings", "leave the configuration empty");
-        }
-    }
-    let Some(policy) = &spec.load_balancing else { return nothing() };
-    policy_name(policy, "lb-locality", "spec.policies.loadBalancing", faults);
-    match &policy.config {
-        None | Some(Value::Null) => nothing(),
-        Some(config @ Value::Object(_)) => {
-            check_lb_config(config, faults);
-            config.clone()
-        }
+/// A policy as it is asked for. Whether there is one, and what it makes of its configuration, is known where policies are.
+fn policy(spec: Option<&PolicyRef>, field: &str, faults: &mut Faults) -> model::PolicyRef {
+    let Some(spec) = spec else { return model::PolicyRef::default() };
+    let config = match &spec.config {
+        None => Value::Null,
+        Some(config @ (Value::Null | Value::Object(_))) => config.clone(),
         Some(_) => {
-            let field = "spec.policies.loadBalancing.config";
+            let field = format!("{field}.config");
             faults.add(field, "the configuration is no mapping", "write `config: {}` or settings by name");
-            nothing()
+            Value::Null
         }
-    }
-}
-
-fn policy_name(policy: &PolicyRef, built_in: &str, field: &str, faults: &mut Faults) {
-    if let Some(name) = policy.name.as_deref().filter(|name| *name != built_in) {
-        let message = format!("there is no policy `{name}`; this version has only the built-in ones");
-        faults.add(format!("{field}.name"), message, format!("use `{built_in}`, or leave the field out"));
-    }
-}
-
-/// The settings of `lb-locality`, each read alone by the policy itself, so that a fault names its field.
-fn check_lb_config(config: &Value, faults: &mut Faults) {
-    for (key, value) in config.as_object().into_iter().flatten() {
-        let Some((_, wanted)) = LB_SETTINGS.into_iter().find(|(known, _)| known == key) else {
-            let names = LB_SETTINGS.map(|(name, _)| name);
-            let remedy = crate::kube::field::closest(key, names)
-                .map_or_else(|| format!("use {}", super::one_of(&names)), |meant| format!("did you mean `{meant}`?"));
-            let field = format!("spec.policies.loadBalancing.config[{key}]");
-            faults.add(field, format!("`lb-locality` has no setting `{key}`"), remedy);
-            continue;
-        };
-        let alone = Value::Object(serde_json::Map::from_iter([(key.clone(), value.clone())]));
-        if LbConfig::parse(&alone).is_err() {
-            let field = format!("spec.policies.loadBalancing.config.{key}");
-            faults.add(field, format!("{value} is not what `{key}` can be"), format!("use {wanted}"));
-        }
-    }
+    };
+    model::PolicyRef { name: spec.name.as_deref().map(Into::into), config }
 }

@@ -127,16 +127,8 @@ fn publish(draft: Draft) -> Draft {
         )
         .set("spec.policies.loadBalancing.name", at_most(253))
         .set("spec.policies.vip.name", at_most(253))
-        .rule(
-            "spec.policies.loadBalancing.name",
-            "self == 'lb-locality'",
-            "this version has only the built-in policies; use `lb-locality`, or leave the field out",
-        )
-        .rule(
-            "spec.policies.vip.name",
-            "self == 'vip-sticky'",
-            "this version has only the built-in policies; use `vip-sticky`, or leave the field out",
-        )
+        .rule("spec.policies.loadBalancing.name", "self != ''", "name a Policy, or leave the field out")
+        .rule("spec.policies.vip.name", "self != ''", "name a Policy, or leave the field out")
 }
 
 fn columns(draft: Draft) -> Draft {

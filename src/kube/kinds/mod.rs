@@ -293,7 +293,7 @@ pub struct PoliciesSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRef {
-    /// The built-in one where not said.
+    /// The name of a `Policy`; `lb-locality` or `vip-sticky`, which are built in, where not said.
     pub name: Option<String>,
     /// Its configuration.
     #[serde(default)]

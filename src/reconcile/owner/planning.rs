@@ -1,15 +1,16 @@
 //! The part of a turn in which VIPs are planned and the plan is made durable.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Owner;
 use crate::model::Timestamp;
-use crate::model::decision::NodeRole;
+use crate::model::decision::{NodeRole, VipInput};
 use crate::model::id::NamespacedName;
 use crate::model::object::Pool;
 use crate::model::world::{ClusterState, Sync};
-use crate::policy;
+use crate::policy::Failure;
 use crate::reconcile::keeper::Durable;
 use crate::vip::{self, Audience, ClaimsKnown, Inputs, LedgerState, Plan};
 
@@ -18,16 +19,20 @@ const ORDERS_RETRY_MS: i64 = 100;
 /// How long nodes that are gone are remembered at least, for people.
 const REMEMBER_NODES_MS: i64 = 24 * 3_600_000;
 
+/// What became of questions to VIP policies: why a policy gave no answer, by access.
+type Asked = BTreeMap<NamespacedName, Option<Failure>>;
+
 impl Owner {
     /// Plans, makes it durable, and lets it be what holds. What cannot be made durable at present is left out of it.
     pub(super) async fn make_plan(&mut self, now: Timestamp) -> Durable {
         let vip::Settings { grace_ms, forget_ms, .. } = self.settings.vip;
         self.feedback.prune(REMEMBER_NODES_MS.max(grace_ms).max(forget_ms).saturating_add(60_000), now);
-        let mut plan = self.plan_with(LedgerState::Open, now);
+        let (mut plan, asked) = self.plan_with(LedgerState::Open, now);
+        self.note_asked(asked);
         self.deadline = None;
         let durable = self.commit(&plan.ledger_changes, now).await;
         if durable != Durable::Yes {
-            plan = self.plan_with(LedgerState::Frozen, now);
+            plan = self.plan_with(LedgerState::Frozen, now).0;
         }
         let deadlines = [self.deadline, plan.next_deadline, self.feedback.next_deadline()];
         self.deadline = deadlines.into_iter().flatten().min();
@@ -47,7 +52,8 @@ impl Owner {
         durable
     }
 
-    fn plan_with(&self, ledger_state: LedgerState, now: Timestamp) -> Plan {
+    /// Plans; gives also what became of each question to a VIP policy, by access.
+    fn plan_with(&self, ledger_state: LedgerState, now: Timestamp) -> (Plan, Asked) {
         // Addresses that others have are none of a pool's.
         let foreign = &self.objects.foreign;
         let spared: Vec<Pool> = match foreign.is_empty() {
@@ -59,7 +65,14 @@ impl Owner {
             false => spared.iter().collect(),
         };
         let accesses = self.world.accesses().map(|access| access.id.clone()).collect();
-        vip::plan(&Inputs {
+        let asked = RefCell::new(Asked::new());
+        let choose = |input: &VipInput| {
+            let choice = &self.chosen.of(&input.access).vip;
+            let (decision, failure) = self.policies.assign(choice, input, now);
+            asked.borrow_mut().insert(input.access.clone(), failure);
+            decision
+        };
+        let plan = vip::plan(&Inputs {
             now,
             claims: &self.claims,
             claims_known: self.claims_known(&accesses),
@@ -68,8 +81,23 @@ impl Owner {
             feedback: &self.feedback,
             pools: &pools,
             settings: self.settings.vip,
-            choose: &policy::vip_default,
-        })
+            choose: &choose,
+        });
+        (plan, asked.into_inner())
+    }
+
+    fn note_asked(&mut self, asked: Asked) {
+        for (access, failure) in asked {
+            match failure {
+                Some(failure) => {
+                    tracing::warn!(%access, reason = failure.reason, "{}", failure.message);
+                    self.vip_failures.insert(access, failure);
+                }
+                None => drop(self.vip_failures.remove(&access)),
+            }
+        }
+        let world = &self.world;
+        self.vip_failures.retain(|access, _| world.access(access).is_some());
     }
 
     /// After the plan's offers were given to the streams: whatever a node has beyond them is being taken from it, so it

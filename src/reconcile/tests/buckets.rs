@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::views::{DB, WEB, everyone, turn, two_offers, two_services};
+use super::views::{DB, WEB, desired, everyone, turn, two_offers, two_services};
 use crate::feedback::{Feedback, NodeFacts, Protocol, Report};
 use crate::model::decision::{ClientView, NodeRole};
 use crate::model::id::NodeId;
 use crate::model::object::{Labels, Locality};
-use crate::reconcile::desired::desired;
 use crate::reconcile::views::{AudienceKey, Desired, ViewKey, Views};
 use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
 use crate::vip::Audience;
@@ -30,7 +29,7 @@ fn gateways(count: u64) -> (Feedback, Vec<NodeId>) {
 fn divided(web: u32, db: u32) -> Desired {
     let mut before = desired(&two_services(), &two_offers(), &Desired::default());
     for (name, buckets) in [(WEB, web), (DB, db)] {
-        before.backends.get_mut(name).unwrap().buckets = buckets;
+        before.backends.get_mut(name).unwrap().policy.buckets = buckets;
     }
     let counts = [web, db].into_iter().filter(|buckets| *buckets > 1).collect();
     before.divisions.insert(AudienceKey::of(&everyone()), counts);

@@ -89,7 +89,8 @@ pub fn access(name: &str) -> Access {
         families: vec![Family::V4],
         addresses: Vec::new(),
         publish: PublishRule::default(),
-        lb_config: serde_json::Value::Null,
+        load_balancing: crate::model::object::PolicyRef::default(),
+        vip_policy: crate::model::object::PolicyRef::default(),
     }
 }
 

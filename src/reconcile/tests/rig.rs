@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::object::Change;
+use crate::policy::{Engine, Policies};
 use crate::reconcile::view::{AccessRow, Answer, Query, StatusView, VipRow};
 use crate::reconcile::{Event, Inventory, Keeper, Outputs, Owner, Settings, from_row};
 use crate::snapshot::{ResourceType, XdsSnapshot};
@@ -20,6 +21,11 @@ use crate::{ads, dns};
 
 /// How long something that must come may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The built-in policies, as everybody has them.
+pub fn policies() -> Policies {
+    Policies::new(Engine::new(None).unwrap()).unwrap()
+}
 
 pub struct Rig {
     pub events: mpsc::Sender<Event>,
@@ -44,7 +50,7 @@ impl Rig {
         };
         let (events, receiver) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
-        let owner = Owner::new(ledger, Settings::default(), outputs);
+        let owner = Owner::new(ledger, Settings::default(), policies(), outputs);
         let owner = tokio::spawn(owner.run(receiver, shutdown.clone()));
         Self { events, table, store, shutdown, owner }
     }

@@ -1,15 +1,17 @@
 //! From a plan to snapshots, and to names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::build::*;
 use crate::model::decision::{ClientView, NodeRole};
 use crate::model::object::{Change, Family, Locality, Object, Protocol, Selector, VipPer};
 use crate::model::snapshot::{Entry, Place, Said};
 use crate::model::world::World;
-use crate::reconcile::desired::{desired, is_outdated};
+use crate::policy::Policies;
+use crate::reconcile::desired::{self, is_outdated};
 use crate::reconcile::names::records;
+use crate::reconcile::policies::Chosen;
 use crate::reconcile::views::{AudienceKey, Desired, Turn, ViewKey, Views};
 use crate::snapshot::{Changes, ResourceType, XdsSnapshot};
 use crate::vip::{Audience, Offer, Plan, Published, Slot, listener_name};
@@ -45,8 +47,22 @@ fn key(desired: &Desired, own: Option<&str>) -> ViewKey {
     ViewKey { client: client(), audiences, buckets: BTreeMap::new(), own: own.map(Into::into) }
 }
 
+fn shared_policies() -> &'static Policies {
+    static POLICIES: LazyLock<Policies> = LazyLock::new(super::rig::policies);
+    &POLICIES
+}
+
+/// What all accesses of the world choose.
+pub fn desired(world: &World, plan: &Plan, before: &Desired) -> Desired {
+    let mut chosen = Chosen::new(shared_policies());
+    for access in world.accesses() {
+        chosen.update(&access.id, Some(access), shared_policies());
+    }
+    desired::desired(world, plan, &chosen, before)
+}
+
 pub fn turn<'a>(world: &'a World, desired: &'a Desired, dirty: &'a BTreeSet<Arc<str>>) -> Turn<'a> {
-    Turn { world, desired, desired_changed: false, dirty }
+    Turn { world, desired, desired_changed: false, dirty, policies: shared_policies(), now: 0 }
 }
 
 pub fn two_services() -> World {
@@ -112,16 +128,16 @@ fn a_vip_drains_as_it_served_when_its_access_is_gone() {
     let mut world = two_services();
     let mut limited = access("web");
     limited.clusters = BTreeSet::from(["east".into()]);
-    limited.lb_config = serde_json::json!({"algorithm": "Maglev"});
+    limited.load_balancing.config = serde_json::json!({"algorithm": "Maglev"});
     world.apply(vec![put("east", Object::Access(limited.clone()))], 0);
     let mut before = desired(&world, &two_offers(), &Desired::default());
     assert_eq!(before.divisions, BTreeMap::new());
-    before.backends.get_mut(WEB).unwrap().buckets = 4;
+    before.backends.get_mut(WEB).unwrap().policy.buckets = 4;
     world.apply(vec![delete("east", &Object::Access(limited.clone()))], 0);
     let after = desired(&world, &two_offers(), &before);
     assert_eq!(after.backends[WEB].scope.clusters, limited.clusters);
-    assert_eq!(after.backends[WEB].lb_config, limited.lb_config);
-    assert_eq!(after.backends[WEB].buckets, 4);
+    assert_eq!(after.backends[WEB].policy, before.backends[WEB].policy);
+    assert_eq!(&*after.backends[WEB].policy.config, "{\"algorithm\":\"Maglev\"}");
     let audience = AudienceKey::of(&everyone());
     assert_eq!(after.divisions, BTreeMap::from([(audience, BTreeSet::from([4]))]), "a division of one is none");
 }
@@ -182,7 +198,7 @@ fn what_an_access_says_anew_reaches_envoys_without_a_change_of_endpoints() {
     let (mut views, key) = (Views::default(), key(&first, None));
     let before = views.snapshot(&key, &BTreeMap::new(), &turn(&world, &first, &none));
     let mut other = access("web");
-    other.lb_config = serde_json::json!({"algorithm": "Random"});
+    other.load_balancing.config = serde_json::json!({"algorithm": "Random"});
     other.clusters = BTreeSet::from(["west".into()]);
     world.apply(vec![put("primary", Object::Access(access("web"))), put("east", Object::Access(other))], 0);
     world.set_primary(Some("east".into()));

@@ -6,6 +6,7 @@ mod data_plane;
 mod families;
 mod gateways;
 mod names;
+mod policies;
 mod protocols;
 mod rejected;
 mod scale;

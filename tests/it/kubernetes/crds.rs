@@ -126,8 +126,9 @@ fn accesses_that_cannot_be_are_refused() {
             ("bad", "publish: {ttlSeconds: 0}", "use 1 to 86400"),
             ("bad", "publish: {ttlSeconds: 86401}", "use 1 to 86400"),
             ("bad", "publish: {evidence: Guess}", "supported values"),
-            ("bad", "policies: {loadBalancing: {name: mine}}", "use `lb-locality`"),
-            ("bad", "policies: {vip: {name: mine}}", "use `vip-sticky`"),
+            ("bad", "policies: {loadBalancing: {name: ''}}", "name a Policy, or leave the field out"),
+            ("bad", "policies: {vip: {name: ''}}", "name a Policy, or leave the field out"),
+            ("bad", "policies: {loadBalancing: {config: 3}}", "must be of type object"),
             ("bad", "policies: {vip: {config: 3}}", "must be of type object"),
         ],
     );

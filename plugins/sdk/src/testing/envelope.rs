@@ -24,7 +24,7 @@ pub fn check_lb(question: &Question, decision: &Decision) -> Result<(), String> 
     }
     if let Some(check) = &decision.health_check {
         within("interval-ms", check.interval_ms, 100..=600_000)?;
-        within("timeout-ms", check.timeout_ms, 10..=600_000)?;
+        within("timeout-ms", check.timeout_ms, 10..=10_000)?;
         within("unhealthy-threshold", check.unhealthy_threshold, 1..=100)?;
         within("healthy-threshold", check.healthy_threshold, 1..=100)?;
     }

@@ -100,7 +100,8 @@ pub fn access(name: &str, service: &str) -> Object {
         families: Vec::new(),
         addresses: Vec::new(),
         publish: PublishRule::default(),
-        lb_config: serde_json::Value::Null,
+        load_balancing: crate::model::object::PolicyRef::default(),
+        vip_policy: crate::model::object::PolicyRef::default(),
     })
 }
 

@@ -1,0 +1,84 @@
+//! `causeway policy show`.
+
+use std::io::Write;
+
+use super::{document, path_of, short, time};
+use crate::admin::policies::{PolicyDetail, VersionView};
+use crate::cli::args::ShowPolicy;
+use crate::cli::client::Admin;
+use crate::cli::table::{Layout, shown, some_of};
+
+/// Accesses that are named.
+const MOST_NAMES: usize = 10;
+
+pub(super) async fn run(args: &ShowPolicy, out: &mut dyn Write) -> anyhow::Result<()> {
+    let detail: PolicyDetail = Admin::new(&args.server)?.get(&path_of(&args.name)).await?;
+    if let Some(format) = args.output {
+        return document(&detail, format, out);
+    }
+    out.write_all(summary(&detail).as_bytes())?;
+    if !detail.versions.is_empty() {
+        writeln!(out, "\nVersions:")?;
+        let mut rows = vec![head()];
+        rows.extend(detail.versions.iter().map(|version| row(&detail, version)));
+        Layout::default().print(&rows, out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn summary(detail: &PolicyDetail) -> String {
+    let policy = &detail.policy;
+    let calls = &policy.calls;
+    let failures: u64 = calls.failures.values().sum();
+    let by_reason: Vec<String> = calls.failures.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let failures = if by_reason.is_empty() { "0".to_owned() } else { format!("{failures} ({})", by_reason.join(", ")) };
+    let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
+    let last = calls.last_failure.as_ref().map(|last| format!("{} {}", time(last.at), last.message));
+    let lines = [
+        ("Name", policy.name.clone()),
+        ("World", policy.world.clone()),
+        ("Source", format!("{:?}", policy.source)),
+        ("State", format!("{:?}", policy.state)),
+        ("Message", policy.message.clone()),
+        ("Digest", policy.digest.clone()),
+        ("Version", number(policy.version)),
+        ("Before", number(detail.before)),
+        ("Calls", calls.calls.to_string()),
+        ("Memo hits", calls.memo_hits.to_string()),
+        ("Failures", failures),
+        ("Last", last.unwrap_or_default()),
+        ("Fallbacks", calls.fallbacks.to_string()),
+        ("Fuel used", calls.fuel_used.to_string()),
+        ("Used by", some_of(&detail.used_by, MOST_NAMES)),
+    ];
+    let mut page = String::new();
+    for (head, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        page.push_str(&format!("{:<12}{}\n", format!("{head}:"), shown(value)));
+    }
+    page
+}
+
+fn head() -> Vec<String> {
+    ["NUMBER", "DIGEST", "SIZE", "UPLOADED", "FUEL", "MEMORY", "ON-FAILURE", "CONFIG", "STATE"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn row(detail: &PolicyDetail, version: &VersionView) -> Vec<String> {
+    let state = match Some(version.number) {
+        number if number == detail.policy.version => format!("{:?}", detail.policy.state),
+        number if number == detail.before => "Before".to_owned(),
+        _ => "-".to_owned(),
+    };
+    vec![
+        version.number.to_string(),
+        short(&version.digest),
+        version.size.to_string(),
+        time(version.uploaded_at),
+        version.fuel.to_string(),
+        format!("{}Mi", version.memory_mib),
+        format!("{:?}", version.on_failure),
+        if version.config.is_null() { "-".to_owned() } else { version.config.to_string() },
+        state,
+    ]
+}

@@ -1,0 +1,543 @@
+//! The policies that are in force, and what is done when one fails.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::component::{Answer, CallError, Component, Digest, LoadError, Needs, World};
+use super::engine::{Engine, EngineError, Limits, Line};
+use super::memo::{Memo, MemoKey};
+use super::question::LbQuestion;
+use super::{kept, vip};
+use crate::model::Timestamp;
+use crate::model::decision::{LbAlgorithm, LbDecision, Sender, VipDecision, VipInput};
+
+/// The load-balancing policy where an access names none.
+pub const DEFAULT_LB: &str = "lb-locality";
+/// The VIP policy where an access names none.
+pub const DEFAULT_VIP: &str = "vip-sticky";
+
+/// The defaults, as built from `plugins/` by `plugins/build.sh`.
+const BUILT_IN: [(&str, World, &[u8]); 2] = [
+    (DEFAULT_LB, World::Lb, include_bytes!("../../plugins/components/lb-locality.wasm")),
+    (DEFAULT_VIP, World::Vip, include_bytes!("../../plugins/components/vip-sticky.wasm")),
+];
+
+/// The bytes of the built-in policy of the name, where there is one.
+pub fn built_in(name: &str) -> Option<&'static [u8]> {
+    BUILT_IN.into_iter().find(|(built_in, _, _)| *built_in == name).map(|(_, _, bytes)| bytes)
+}
+
+/// Decisions that are kept for when they are asked for again.
+const MEMO: usize = 65_536;
+/// Failures in a row after which a policy is not asked about a subject for a while.
+const PATIENCE: u32 = 3;
+/// For how long it is not asked then, in ms.
+const REST_MS: i64 = 30_000;
+/// Lines that are kept of each policy.
+const MOST_LINES: usize = 256;
+
+/// What holds where a policy fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// Its last good decision, less the endpoints that are gone.
+    #[default]
+    KeepLast,
+    /// What the default policy decides.
+    Default,
+}
+
+/// A policy in force.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What decides.
+    pub component: Arc<Component>,
+    /// What a call may use.
+    pub limits: Limits,
+    /// Its own configuration; an access's is laid over it.
+    pub config: Value,
+    /// What holds where it fails.
+    pub on_failure: OnFailure,
+}
+
+/// Something that a policy is used for, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// Its component when this was checked: what is in force since may want something else.
+    pub digest: Digest,
+    /// The whole configuration, as JSON.
+    pub config: Arc<str>,
+    /// What it needs to know.
+    pub buckets: u32,
+}
+
+/// Why an access cannot have the policy that it names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChoiceError {
+    /// There is none of the name.
+    #[error("there is no policy `{name}`; there are {}", .known.join(", "))]
+    NotFound {
+        /// The name.
+        name: Arc<str>,
+        /// Those of the world that there are.
+        known: Vec<String>,
+    },
+    /// It is of the other world.
+    #[error("`{name}` is of the world {found}, not {wanted}; there are {}", .known.join(", "))]
+    OtherWorld {
+        /// The name.
+        name: Arc<str>,
+        /// What it is.
+        found: World,
+        /// What it would have to be.
+        wanted: World,
+        /// Those of the world that there are.
+        known: Vec<String>,
+    },
+    /// It refuses the configuration.
+    #[error("`{name}` refuses its configuration: {error}")]
+    Config {
+        /// The name.
+        name: Arc<str>,
+        /// Why.
+        error: CallError,
+    },
+}
+
+impl ChoiceError {
+    /// In one word, for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::OtherWorld { .. } => "PolicyNotFound",
+            Self::Config { error: CallError::Said(_), .. } => "PolicyConfigInvalid",
+            Self::Config { .. } => "PolicyFailed",
+        }
+    }
+}
+
+/// What is decided about: a backend, for the nodes that one decision is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// The backend's name.
+    pub backend: Arc<str>,
+    /// Who sends traffic to it.
+    pub sender: Sender,
+}
+
+/// A failure, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// In one word.
+    pub reason: &'static str,
+    /// What happened, and what holds.
+    pub message: String,
+}
+
+/// What holds.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The decision.
+    pub decision: Arc<LbDecision>,
+    /// Why it is not the policy's own for this question.
+    pub failure: Option<Failure>,
+}
+
+/// What became of a policy's calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls.
+    pub calls: u64,
+    /// Questions that were answered from the memo.
+    pub memo_hits: u64,
+    /// Calls that gave no answer that could be used, by [`CallError::reason`].
+    pub failures: BTreeMap<&'static str, u64>,
+    /// Decisions that others made in its place.
+    pub fallbacks: u64,
+    /// Fuel, of all calls.
+    pub fuel_used: u64,
+    /// The last failure, and when.
+    pub last_failure: Option<(Timestamp, String)>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    counts: Counts,
+    lines: std::collections::VecDeque<(Timestamp, Line)>,
+}
+
+#[derive(Debug)]
+struct Circuit {
+    failures: u32,
+    last: Failure,
+    at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Learned {
+    memo: Memo,
+    inspected: HashMap<(Digest, Arc<str>), Result<u32, CallError>>,
+    last: HashMap<Subject, Arc<LbDecision>>,
+    circuits: HashMap<(Subject, Digest, Arc<str>), Circuit>,
+    records: BTreeMap<Arc<str>, Record>,
+}
+
+/// The defaults cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// There is no engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A component of ours is not what it should be.
+    #[error("the built-in policy `{name}` cannot be used: {error}; this binary is broken, build it again")]
+    BuiltIn {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        error: LoadError,
+    },
+}
+
+/// All policies in force.
+pub struct Policies {
+    engine: Engine,
+    in_force: BTreeMap<Arc<str>, Policy>,
+    learned: Mutex<Learned>,
+}
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.in_force.values()).finish()
+    }
+}
+
+impl Policies {
+    /// The built-in ones.
+    ///
+    /// # Errors
+    /// When they cannot be compiled.
+    pub fn new(engine: Engine) -> Result<Self, HostError> {
+        let learned = Learned {
+            memo: Memo::new(MEMO),
+            inspected: HashMap::new(),
+            last: HashMap::new(),
+            circuits: HashMap::new(),
+            records: BTreeMap::new(),
+        };
+        let mut policies = Self { engine, in_force: BTreeMap::new(), learned: Mutex::new(learned) };
+        for (name, _, _) in BUILT_IN {
+            policies.restore(name)?;
+        }
+        Ok(policies)
+    }
+
+    /// Puts the built-in policy of the name, if there is one, in the place of whatever has it.
+    fn restore(&mut self, name: &str) -> Result<bool, HostError> {
+        let Some((name, world, bytes)) = BUILT_IN.into_iter().find(|(built_in, _, _)| *built_in == name) else {
+            return Ok(false);
+        };
+        let component =
+            Component::load(&self.engine, world, bytes).map_err(|error| HostError::BuiltIn { name, error })?;
+        self.in_force.insert(
+            name.into(),
+            Policy {
+                name: name.into(),
+                component: Arc::new(component),
+                limits: Limits::default(),
+                config: Value::Null,
+                on_failure: OnFailure::KeepLast,
+            },
+        );
+        Ok(true)
+    }
+
+    /// What they run in.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Those in force, by name.
+    pub fn in_force(&self) -> impl Iterator<Item = &Policy> {
+        self.in_force.values()
+    }
+
+    /// Puts a policy in force, in the place of the one of its name.
+    pub fn put(&mut self, policy: Policy) {
+        self.in_force.insert(policy.name.clone(), policy);
+    }
+
+    /// Takes a policy away. A built-in one that was replaced is itself again.
+    ///
+    /// # Errors
+    /// When that cannot be compiled, which it could at the start.
+    pub fn remove(&mut self, name: &str) -> Result<(), HostError> {
+        if !self.restore(name)? {
+            self.in_force.remove(name);
+        }
+        self.learned().records.remove(name);
+        Ok(())
+    }
+
+    /// Finds what an access asks for, and lets it check its configuration.
+    ///
+    /// # Errors
+    /// When there is no such policy, or it refuses the configuration.
+    pub fn choose(&self, world: World, name: Option<&Arc<str>>, config: &Value) -> Result<Choice, ChoiceError> {
+        let default = || match world {
+            World::Lb => DEFAULT_LB.into(),
+            World::Vip => DEFAULT_VIP.into(),
+        };
+        let name = name.cloned().unwrap_or_else(default);
+        let known = || {
+            let of_world = self.in_force.values().filter(|policy| policy.component.world() == world);
+            of_world.map(|policy| format!("`{}`", policy.name)).collect()
+        };
+        let Some(policy) = self.in_force.get(&name) else { return Err(ChoiceError::NotFound { name, known: known() }) };
+        let found = policy.component.world();
+        if found != world {
+            return Err(ChoiceError::OtherWorld { name, found, wanted: world, known: known() });
+        }
+        let config: Arc<str> = laid_over(&policy.config, config).to_string().into();
+        let digest = policy.component.digest();
+        match self.inspect(policy, &config) {
+            Ok(buckets) => Ok(Choice { policy: name, digest, config, buckets }),
+            Err(error) => Err(ChoiceError::Config { name, error }),
+        }
+    }
+
+    fn inspect(&self, policy: &Policy, config: &Arc<str>) -> Result<u32, CallError> {
+        let key = (policy.component.digest(), config.clone());
+        if let Some(known) = self.learned().inspected.get(&key) {
+            return known.clone();
+        }
+        let answer = policy.component.inspect(policy.limits, config);
+        let outcome = answer.outcome.clone().map(|Needs { buckets }| buckets);
+        let mut learned = self.learned();
+        learned.note(policy, answer, 0);
+        if learned.inspected.len() >= MEMO {
+            learned.inspected.clear();
+        }
+        learned.inspected.insert(key, outcome.clone());
+        outcome
+    }
+
+    /// Decides where traffic goes. There is always an answer: where the policy gives none, what its `onFailure` says.
+    pub fn decide(&self, subject: &Subject, choice: &Choice, question: &LbQuestion<'_>, now: Timestamp) -> Decided {
+        let Some(policy) = self.in_force.get(&choice.policy) else {
+            let message = format!("policy `{}` is gone", choice.policy);
+            let failure = Failure { policy: choice.policy.clone(), reason: "PolicyNotFound", message };
+            return self.fall_back(OnFailure::KeepLast, subject, question, failure);
+        };
+        let circuit = (subject.clone(), policy.component.digest(), choice.config.clone());
+        let resting = self.learned().circuits.get(&circuit).and_then(|circuit| circuit.rests(now));
+        if let Some(failure) = resting {
+            return self.fall_back(policy.on_failure, subject, question, failure);
+        }
+        match self.ask(policy, question, now) {
+            Ok(decision) => {
+                let mut learned = self.learned();
+                learned.circuits.remove(&circuit);
+                learned.last.insert(subject.clone(), decision.clone());
+                Decided { decision, failure: None }
+            }
+            Err(error) => {
+                let message = format!("policy `{}` ({}): {error}", policy.name, policy.component.digest());
+                let failure = Failure { policy: policy.name.clone(), reason: error.reason(), message };
+                self.learned().failed(circuit, &failure, now);
+                self.fall_back(policy.on_failure, subject, question, failure)
+            }
+        }
+    }
+
+    /// Asks, unless it was asked before.
+    fn ask(&self, policy: &Policy, question: &LbQuestion<'_>, now: Timestamp) -> Result<Arc<LbDecision>, CallError> {
+        let key = MemoKey { digest: policy.component.digest(), question: question.hash() };
+        {
+            let mut learned = self.learned();
+            if let Some(known) = learned.memo.get(&key) {
+                learned.record(&policy.name).counts.memo_hits += 1;
+                return Ok(known);
+            }
+        }
+        let answer = policy.component.decide(policy.limits, question);
+        let outcome = answer.outcome.clone().map(Arc::new);
+        let mut learned = self.learned();
+        learned.note(policy, answer, now);
+        if let Ok(decision) = &outcome {
+            learned.memo.put(key, decision.clone());
+        }
+        outcome
+    }
+
+    fn fall_back(
+        &self,
+        on_failure: OnFailure,
+        subject: &Subject,
+        question: &LbQuestion<'_>,
+        mut failure: Failure,
+    ) -> Decided {
+        let last = self.learned().last.get(subject).cloned();
+        self.learned().record(&failure.policy).counts.fallbacks += 1;
+        if on_failure == OnFailure::KeepLast
+            && let Some(kept) = last.as_ref().and_then(|last| kept::kept(last, question.endpoints))
+        {
+            failure.message.push_str("; its last decision holds");
+            return Decided { decision: Arc::new(kept), failure: Some(failure) };
+        }
+        let question = LbQuestion { config: "null", ..*question };
+        let by_default = self.in_force.get(DEFAULT_LB).map(|policy| self.ask(policy, &question, 0));
+        if let Some(Ok(decision)) = by_default {
+            failure.message.push_str(&format!("; `{DEFAULT_LB}` decides in its place"));
+            return Decided { decision, failure: Some(failure) };
+        }
+        // Someone has put a policy that fails in the default's place.
+        failure.message.push_str(&format!("; `{DEFAULT_LB}`, which would decide in its place, fails too"));
+        let kept = last.as_ref().and_then(|last| kept::kept(last, question.endpoints));
+        Decided { decision: Arc::new(kept.unwrap_or_else(nothing)), failure: Some(failure) }
+    }
+
+    /// Chooses an address. Where the policy gives no answer, the default does.
+    pub fn assign(&self, choice: &Choice, input: &VipInput, now: Timestamp) -> (VipDecision, Option<Failure>) {
+        let failure = match self.in_force.get(&choice.policy) {
+            Some(policy) => match self.ask_for_address(policy, input, &choice.config, now) {
+                Ok(decision) => return (decision, None),
+                Err(error) => Failure {
+                    policy: policy.name.clone(),
+                    reason: error.reason(),
+                    message: format!(
+                        "policy `{}` ({}): {error}; `{DEFAULT_VIP}` decides in its place",
+                        policy.name,
+                        policy.component.digest()
+                    ),
+                },
+            },
+            None => Failure {
+                policy: choice.policy.clone(),
+                reason: "PolicyNotFound",
+                message: format!("policy `{}` is gone; `{DEFAULT_VIP}` decides in its place", choice.policy),
+            },
+        };
+        self.learned().record(&failure.policy).counts.fallbacks += 1;
+        let by_default = self.in_force.get(DEFAULT_VIP).map(|policy| self.ask_for_address(policy, input, "null", now));
+        let decision = match by_default {
+            Some(Ok(decision)) => decision,
+            _ => VipDecision::Refuse { reason: failure.message.clone() },
+        };
+        (decision, Some(failure))
+    }
+
+    fn ask_for_address(
+        &self,
+        policy: &Policy,
+        input: &VipInput,
+        config: &str,
+        now: Timestamp,
+    ) -> Result<VipDecision, CallError> {
+        let answer = vip::handed_over(input, config, |question| policy.component.assign(policy.limits, question));
+        let answer = answer.and_then(|answer| vip::decided(input, answer).map_err(CallError::Refused));
+        let outcome = answer.outcome.clone();
+        self.learned().note(policy, answer, now);
+        outcome
+    }
+
+    /// Forgets what is known of subjects that are gone.
+    pub fn retain(&self, is_there: impl Fn(&Subject) -> bool) {
+        let mut learned = self.learned();
+        learned.last.retain(|subject, _| is_there(subject));
+        learned.circuits.retain(|(subject, _, _), _| is_there(subject));
+    }
+
+    /// What became of a policy's calls.
+    pub fn counts(&self, name: &str) -> Counts {
+        self.learned().records.get(name).map(|record| record.counts.clone()).unwrap_or_default()
+    }
+
+    /// What a policy wrote last, oldest first.
+    pub fn lines(&self, name: &str) -> Vec<(Timestamp, Line)> {
+        self.learned().records.get(name).map(|record| record.lines.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        // Each change leaves it whole.
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Learned {
+    fn record(&mut self, name: &Arc<str>) -> &mut Record {
+        self.records.entry(name.clone()).or_default()
+    }
+
+    fn note<T>(&mut self, policy: &Policy, answer: Answer<T>, now: Timestamp) {
+        let record = self.record(&policy.name);
+        record.counts.calls += 1;
+        record.counts.fuel_used = record.counts.fuel_used.saturating_add(answer.fuel_used);
+        if let Err(error) = &answer.outcome {
+            *record.counts.failures.entry(error.reason()).or_default() += 1;
+            record.counts.last_failure = Some((now, error.to_string()));
+        }
+        for line in answer.lines {
+            if record.lines.len() == MOST_LINES {
+                record.lines.pop_front();
+            }
+            record.lines.push_back((now, line));
+        }
+    }
+
+    fn failed(&mut self, key: (Subject, Digest, Arc<str>), failure: &Failure, now: Timestamp) {
+        let circuit =
+            self.circuits.entry(key).or_insert_with(|| Circuit { failures: 0, last: failure.clone(), at: now });
+        circuit.failures = circuit.failures.saturating_add(1);
+        (circuit.last, circuit.at) = (failure.clone(), now);
+    }
+}
+
+impl Circuit {
+    /// What is said while the policy is not asked.
+    fn rests(&self, now: Timestamp) -> Option<Failure> {
+        if self.failures < PATIENCE || now.saturating_sub(self.at) >= REST_MS {
+            return None;
+        }
+        let mut failure = self.last.clone();
+        failure.message = format!(
+            "{}, {} times in a row; it is asked again in {} s at the soonest",
+            failure.message,
+            self.failures,
+            REST_MS / 1000
+        );
+        Some(failure)
+    }
+}
+
+/// The access's settings over the policy's own.
+fn laid_over(own: &Value, access: &Value) -> Value {
+    match (own, access) {
+        (own, Value::Null) => own.clone(),
+        (Value::Object(own), Value::Object(access)) => {
+            let mut both = own.clone();
+            both.extend(access.clone());
+            Value::Object(both)
+        }
+        (_, access) => access.clone(),
+    }
+}
+
+/// No endpoints, where there is nobody who could choose any.
+fn nothing() -> LbDecision {
+    LbDecision {
+        groups: Vec::new(),
+        algorithm: LbAlgorithm::LEAST_REQUEST,
+        overprovisioning_percent: 140,
+        panic_threshold_percent: 1,
+        drop_per_million: 0,
+        outlier_detection: None,
+        health_check: None,
+    }
+}

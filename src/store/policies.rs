@@ -1,0 +1,353 @@
+//! Policies that were uploaded: their components by digest, their versions, and which of them is in force.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::{Store, StoreError};
+use crate::model::Timestamp;
+use crate::policy::{Digest, Limits, OnFailure, World};
+
+#[cfg(test)]
+mod tests;
+
+/// Versions that are kept of a policy. Beyond them the oldest goes that is neither active nor was so before.
+const MOST_VERSIONS: usize = 20;
+
+/// What a policy's owner chose for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySettings {
+    /// Its own configuration; an access's is laid over it.
+    pub config: Value,
+    /// What a call may use, in instructions: 1 to 2^63 - 1.
+    pub fuel: u64,
+    /// What an instance may use, in MiB: 1 to [`Limits::MOST_MEMORY_MIB`].
+    #[serde(rename = "memoryMiB")]
+    pub memory_mib: u32,
+    /// What holds where it fails.
+    pub on_failure: OnFailure,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        let Limits { fuel, memory_mib } = Limits::default();
+        Self { config: Value::Null, fuel, memory_mib, on_failure: OnFailure::default() }
+    }
+}
+
+impl PolicySettings {
+    /// What a call may use.
+    pub fn limits(&self) -> Limits {
+        Limits { fuel: self.fuel, memory_mib: self.memory_mib }
+    }
+}
+
+/// What a policy was at some time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyVersion {
+    /// Its number: from 1, in the order of uploads.
+    pub number: u32,
+    /// The component.
+    pub digest: Digest,
+    /// What it decides on.
+    pub world: World,
+    /// How many bytes the component has.
+    pub size: usize,
+    /// How it is used.
+    #[serde(flatten)]
+    pub settings: PolicySettings,
+    /// When it was uploaded.
+    pub uploaded_at: Timestamp,
+}
+
+/// A policy with all its versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPolicy {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its versions, oldest first; at least one.
+    pub versions: Vec<PolicyVersion>,
+    /// The number of the version in force, where one is.
+    pub active: Option<u32>,
+    /// The number of the one that was in force before it.
+    pub before: Option<u32>,
+}
+
+impl StoredPolicy {
+    /// The version of a number.
+    pub fn version(&self, number: u32) -> Option<&PolicyVersion> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// The version in force.
+    pub fn in_force(&self) -> Option<&PolicyVersion> {
+        self.version(self.active?)
+    }
+}
+
+/// A version to be kept.
+#[derive(Clone, Debug)]
+pub struct NewVersion<'a> {
+    /// The policy.
+    pub policy: &'a str,
+    /// What it decides on.
+    pub world: World,
+    /// The component.
+    pub bytes: &'a [u8],
+    /// How it is used.
+    pub settings: &'a PolicySettings,
+}
+
+/// What became of a version that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It has this number from now on.
+    New(u32),
+    /// There is one of this component and these settings already.
+    Known(u32),
+}
+
+impl Added {
+    /// The version's number.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::New(number) | Self::Known(number) => number,
+        }
+    }
+}
+
+const SELECT: &str = "SELECT policy.name, policy.active, policy.before, policy_version.number, policy_version.config, \
+     policy_version.fuel, policy_version.memory_mib, policy_version.on_failure, policy_version.uploaded_at, \
+     component.digest, component.world, component.size \
+     FROM policy_version JOIN policy ON policy.name = policy_version.policy \
+     JOIN component ON component.digest = policy_version.digest \
+     WHERE ?1 IS NULL OR policy.name = ?1 ORDER BY policy.name, policy_version.number";
+
+impl Store {
+    /// All policies, by name, without their components' bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where a row makes no sense; otherwise what SQLite says.
+    pub async fn policies(&self) -> Result<Vec<StoredPolicy>, StoreError> {
+        self.read_policies(None).await
+    }
+
+    /// One policy, where it is there.
+    ///
+    /// # Errors
+    /// As [`Store::policies`].
+    pub async fn policy(&self, name: &str) -> Result<Option<StoredPolicy>, StoreError> {
+        Ok(self.read_policies(Some(name)).await?.pop())
+    }
+
+    /// A component's bytes, where it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where they are not those that the digest is of; otherwise what SQLite says.
+    pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let database = &self.inner.policies;
+        let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM component WHERE digest = ?1")
+            .bind(digest.to_string())
+            .fetch_optional(database.pool())
+            .await
+            .map_err(|e| database.error("reading a component", e))?;
+        match &bytes {
+            Some(found) if Digest::of(found) != digest => {
+                Err(database.corrupt(format!("the component {digest} has other bytes than its digest says")))
+            }
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Keeps a version, and returns when it would survive a loss of power. One of the same component and settings is not
+    /// kept twice. Nothing becomes active by it. A policy that was not there is made.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says. Nothing has been changed then.
+    pub async fn add_policy_version(&self, new: &NewVersion<'_>, now: Timestamp) -> Result<Added, StoreError> {
+        let database = &self.inner.policies;
+        let error = |e| database.error("keeping a policy", e);
+        let digest = Digest::of(new.bytes).to_string();
+        let config = new.settings.config.to_string();
+        let fuel = i64::try_from(new.settings.fuel).unwrap_or(i64::MAX);
+        let on_failure = on_failure_text(new.settings.on_failure);
+        let mut tx = database.begin("keeping a policy").await?;
+        let known: Option<u32> = sqlx::query_scalar(
+            "SELECT number FROM policy_version WHERE policy = ?1 AND digest = ?2 AND config = ?3 AND fuel = ?4 \
+             AND memory_mib = ?5 AND on_failure = ?6 ORDER BY number DESC LIMIT 1",
+        )
+        .bind(new.policy)
+        .bind(&digest)
+        .bind(&config)
+        .bind(fuel)
+        .bind(new.settings.memory_mib)
+        .bind(on_failure)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(error)?;
+        if let Some(number) = known {
+            return Ok(Added::Known(number));
+        }
+        sqlx::query(
+            "INSERT INTO component (digest, world, size, bytes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )
+        .bind(&digest)
+        .bind(new.world.name())
+        .bind(i64::try_from(new.bytes.len()).unwrap_or(i64::MAX))
+        .bind(new.bytes)
+        .execute(&mut *tx)
+        .await
+        .map_err(error)?;
+        sqlx::query("INSERT INTO policy (name) VALUES (?1) ON CONFLICT DO NOTHING")
+            .bind(new.policy)
+            .execute(&mut *tx)
+            .await
+            .map_err(error)?;
+        let number: u32 = sqlx::query_scalar(
+            "INSERT INTO policy_version (policy, number, digest, config, fuel, memory_mib, on_failure, uploaded_at) \
+             VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = ?1), ?2, ?3, ?4, ?5, ?6, ?7) \
+             RETURNING number",
+        )
+        .bind(new.policy)
+        .bind(&digest)
+        .bind(&config)
+        .bind(fuel)
+        .bind(new.settings.memory_mib)
+        .bind(on_failure)
+        .bind(now)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(error)?;
+        // What is too old goes; the new one is the last that would.
+        sqlx::query(
+            "DELETE FROM policy_version WHERE policy = ?1 AND number IN (SELECT number FROM policy_version JOIN policy ON \
+             policy.name = policy_version.policy WHERE policy = ?1 AND number IS NOT active AND number IS NOT before \
+             ORDER BY number DESC LIMIT -1 OFFSET ?2)",
+        )
+        .bind(new.policy)
+        // Two more may be kept for being active, and for having been so.
+        .bind(i64::try_from(MOST_VERSIONS - 2).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .map_err(error)?;
+        self.sweep_components(&mut tx).await?;
+        database.check_in_place()?;
+        tx.commit().await.map_err(error)?;
+        Ok(Added::New(number))
+    }
+
+    /// Makes a version the one in force, and remembers which was so before; returns when it would survive a loss of power.
+    /// Changes nothing where it is in force.
+    ///
+    /// # Errors
+    /// [`StoreError::NoPolicyVersion`] where there is none; [`StoreError::Replaced`] where the file was taken away;
+    /// otherwise what SQLite says. Nothing has been changed then.
+    pub async fn activate_policy(&self, policy: &str, number: u32) -> Result<(), StoreError> {
+        let database = &self.inner.policies;
+        let error = |e| database.error("activating a policy", e);
+        let mut tx = database.begin("activating a policy").await?;
+        let done = sqlx::query(
+            "UPDATE policy SET before = CASE WHEN active IS ?2 THEN before ELSE active END, active = ?2 WHERE name = ?1 \
+             AND EXISTS (SELECT 1 FROM policy_version WHERE policy = ?1 AND number = ?2)",
+        )
+        .bind(policy)
+        .bind(number)
+        .execute(&mut *tx)
+        .await
+        .map_err(error)?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NoPolicyVersion { policy: policy.to_owned(), number });
+        }
+        database.check_in_place()?;
+        tx.commit().await.map_err(error)
+    }
+
+    /// Forgets a policy with all its versions; says whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says. Nothing has been changed then.
+    pub async fn delete_policy(&self, policy: &str) -> Result<bool, StoreError> {
+        let database = &self.inner.policies;
+        let error = |e| database.error("deleting a policy", e);
+        let mut tx = database.begin("deleting a policy").await?;
+        let done =
+            sqlx::query("DELETE FROM policy WHERE name = ?1").bind(policy).execute(&mut *tx).await.map_err(error)?;
+        self.sweep_components(&mut tx).await?;
+        database.check_in_place()?;
+        tx.commit().await.map_err(error)?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Components that no version has go.
+    async fn sweep_components(&self, tx: &mut Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM component WHERE digest NOT IN (SELECT digest FROM policy_version)")
+            .execute(&mut **tx)
+            .await
+            .map(|_| ())
+            .map_err(|e| self.inner.policies.error("removing components", e))
+    }
+
+    async fn read_policies(&self, name: Option<&str>) -> Result<Vec<StoredPolicy>, StoreError> {
+        let database = &self.inner.policies;
+        let rows = sqlx::query(SELECT).bind(name).fetch_all(database.pool()).await;
+        let rows = rows.map_err(|e| database.error("reading policies", e))?;
+        let mut policies: BTreeMap<Arc<str>, StoredPolicy> = BTreeMap::new();
+        for row in &rows {
+            let wrong = |detail: String| database.corrupt(detail);
+            let unread = |e: sqlx::Error| wrong(format!("a policy cannot be read: {e}"));
+            let name: Arc<str> = row.try_get::<String, _>("name").map_err(unread)?.into();
+            let active: Option<u32> = row.try_get("active").map_err(unread)?;
+            let before: Option<u32> = row.try_get("before").map_err(unread)?;
+            let version = read_version(row).map_err(|detail| wrong(format!("the policy `{name}`: {detail}")))?;
+            policies
+                .entry(name.clone())
+                .or_insert_with(|| StoredPolicy { name, versions: Vec::new(), active, before })
+                .versions
+                .push(version);
+        }
+        Ok(policies.into_values().collect())
+    }
+}
+
+fn read_version(row: &SqliteRow) -> Result<PolicyVersion, String> {
+    let text = |column: &str| row.try_get::<String, _>(column).map_err(|error| error.to_string());
+    let number = |column: &str| {
+        let found = row.try_get::<i64, _>(column).map_err(|error| error.to_string())?;
+        u64::try_from(found).map_err(|_| format!("{column} is {found}"))
+    };
+    let small = |column: &str| u32::try_from(number(column)?).map_err(|_| format!("{column} is too large"));
+    Ok(PolicyVersion {
+        number: small("number")?,
+        digest: text("digest")?.parse().map_err(|error| format!("{error}"))?,
+        world: match text("world")?.as_str() {
+            "lb-policy" => World::Lb,
+            "vip-policy" => World::Vip,
+            other => return Err(format!("`{other}` is no world")),
+        },
+        size: usize::try_from(number("size")?).map_err(|error| error.to_string())?,
+        settings: PolicySettings {
+            config: serde_json::from_str(&text("config")?).map_err(|error| error.to_string())?,
+            fuel: number("fuel")?,
+            memory_mib: small("memory_mib")?,
+            on_failure: match text("on_failure")?.as_str() {
+                "KeepLast" => OnFailure::KeepLast,
+                "Default" => OnFailure::Default,
+                other => return Err(format!("`{other}` is nothing that holds where it fails")),
+            },
+        },
+        uploaded_at: row.try_get("uploaded_at").map_err(|error| error.to_string())?,
+    })
+}
+
+fn on_failure_text(on_failure: OnFailure) -> &'static str {
+    match on_failure {
+        OnFailure::KeepLast => "KeepLast",
+        OnFailure::Default => "Default",
+    }
+}
