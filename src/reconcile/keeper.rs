@@ -1,6 +1,6 @@
 //! Where the VIP ledger is kept, and how a plan's changes of it are made durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub(super) struct Objects {
     restore: Vec<Vip>,
     /// What is being written.
     committing: Option<JoinHandle<Outcome>>,
+    /// Whose objects are being deleted by that: their end may be told before it is known here that they were.
+    deleting: BTreeSet<IpAddr>,
 }
 
 impl Objects {
@@ -174,6 +176,11 @@ impl Owner {
             self.ledger_problem = Some("the VirtualIp objects have not been read since the start".to_owned());
             return if changes.is_empty() { Durable::Yes } else { Durable::No };
         }
+        let deleted = |change: &LedgerChange| match change {
+            LedgerChange::Delete(address) => Some(*address),
+            LedgerChange::Insert(_) | LedgerChange::Update(_) => None,
+        };
+        self.objects.deleting = changes.iter().filter_map(deleted).collect();
         let mut task = tokio::spawn(keeper.commit(changes.to_vec(), std::mem::take(&mut self.objects.restore)));
         match tokio::time::timeout(INLINE, &mut task).await {
             Ok(Ok(outcome)) => self.committed(outcome, changes.len(), now),
@@ -191,6 +198,7 @@ impl Owner {
     /// Takes in what became of changes that were `wanted` in number.
     pub(super) fn committed(&mut self, outcome: Outcome, wanted: usize, now: Timestamp) -> Durable {
         let Outcome { done, taken, problem } = outcome;
+        self.objects.deleting.clear();
         let mut durable = if done.len() == wanted { Durable::Yes } else { Durable::No };
         for change in &done {
             if let Err(error) = self.ledger.apply(std::slice::from_ref(change)) {
@@ -236,7 +244,8 @@ impl Owner {
             }
             News::Gone { address, uid } => {
                 self.objects.foreign.remove(&address);
-                if let Some(row) = self.ledger.get(address).filter(|_| objects.is_current(address, &uid)) {
+                let is_expected = self.objects.deleting.contains(&address) || !objects.is_current(address, &uid);
+                if let Some(row) = self.ledger.get(address).filter(|_| !is_expected) {
                     tracing::warn!(%address, "the VirtualIp was deleted while it is held; it is made again");
                     self.objects.restore.push(row.clone());
                 }

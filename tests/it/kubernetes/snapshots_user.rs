@@ -200,6 +200,8 @@ async fn a_restart_while_the_primary_is_away_keeps_them() {
     drop(gateway);
     let gateway = setup.gateway(&plane);
     wait_says(&gateway, address, "weight::1");
+    // Endpoints come before listeners, and Envoy shows a listener before it listens.
+    eventually("a connection to the gateway", WITHIN, || std::net::TcpStream::connect(to).ok());
     let restarted_at = Instant::now();
     eventually("the machine to be asked", WITHIN, || {
         let answer = tokio::task::block_in_place(|| {
