@@ -292,8 +292,7 @@ impl Component {
         if bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             return Err(LoadError::Module);
         }
-        let compiled =
-            Compiled::from_binary(engine.inner(), bytes).map_err(|error| LoadError::Malformed(format!("{error:#}")))?;
+        let compiled = Compiled::from_binary(engine.inner(), bytes).map_err(unreadable)?;
         check_shape(engine, world, &compiled)?;
         let wrong = |error: wasmtime::Error| LoadError::WrongTypes { world, reason: format!("{error:#}") };
         let mut linker = Linker::<State>::new(engine.inner());
@@ -418,6 +417,12 @@ impl Component {
         });
         Answer { outcome, lines: state.lines, lines_left_out: state.lines_left_out, fuel_used }
     }
+}
+
+/// What does not fit into the pool is told in the same kind of error as what cannot be read, and has another remedy.
+fn unreadable(error: wasmtime::Error) -> LoadError {
+    let why = format!("{error:#}");
+    if why.contains("pooling allocator") { LoadError::TooHungry(why) } else { LoadError::Malformed(why) }
 }
 
 /// Imports and exports, before a linker says in its own words what is wrong with them.
