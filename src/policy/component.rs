@@ -292,6 +292,11 @@ impl Component {
         if bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             return Err(LoadError::Module);
         }
+        if !bytes.starts_with(b"\0asm") {
+            return Err(LoadError::Malformed(
+                "it does not begin as WebAssembly does, with a zero byte and `asm`".to_owned(),
+            ));
+        }
         let compiled = Compiled::from_binary(engine.inner(), bytes).map_err(unreadable)?;
         check_shape(engine, world, &compiled)?;
         let wrong = |error: wasmtime::Error| LoadError::WrongTypes { world, reason: format!("{error:#}") };

@@ -20,7 +20,7 @@ const SUBSET: &[u8] = include_bytes!("../../plugins/components/lb-subset.wasm");
 const VIP_TENANT: &[u8] = include_bytes!("../../plugins/components/vip-tenant.wasm");
 
 /// What the guest is told to do, and in which word its failure is told.
-const MISBEHAVIOURS: &[(&str, &str)] = &[
+pub const MISBEHAVIOURS: &[(&str, &str)] = &[
     ("Loop", "OutOfFuel"),
     ("Memory", "OutOfFuel"),
     ("MemoryAtOnce", "Trapped"),
