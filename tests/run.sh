@@ -17,7 +17,8 @@ step() { printf '\n=== [%4ds] %s\n' $((SECONDS - started)) "$*"; }
 step "tools"
 # Commands that the tests run, and the distribution's packages that have them. Go builds kube-apiserver, etcd and kubectl,
 # where nobody says where they are.
-declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils)
+declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [node]=nodejs [npm]=npm
+  [git]=git)
 if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then packages[go]=golang-go; fi
 lacking=()
 for name in "${!packages[@]}"; do
@@ -56,6 +57,9 @@ step "the quick start's own checks"
 export CAUSEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/causeway
 ./deploy/quickstart.sh --check
 ./deploy/quickstart.sh --kubernetes --check
+
+step "the README's own policies, as they stand there"
+./tests/readme.sh
 
 if $long; then
   step "long checks"

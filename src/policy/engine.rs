@@ -317,3 +317,20 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_of_an_instance_share_what_it_may_have() {
+        let mut room = Room { memory: 64 << 20 };
+        let mut grows = |from: usize, to: usize| room.memory_growing(from << 20, to << 20, None).unwrap();
+        assert!(grows(0, 40));
+        assert!(!grows(0, 25), "a second one begins with too much");
+        assert!(grows(0, 20));
+        assert!(grows(40, 44));
+        assert!(!grows(20, 21), "all is taken");
+        assert!(!Room { memory: 64 << 20 }.memory_growing(0, 2, Some(1)).unwrap(), "its own limit holds, too");
+    }
+}

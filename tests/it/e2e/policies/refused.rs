@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::{Setup, clusterset, resolve};
 use super::hostile::resident_kib;
@@ -26,6 +26,50 @@ fn importing(name: &str) -> Vec<u8> {
     bytes.extend(name.as_bytes());
     bytes.extend([0x05, 0]);
     bytes
+}
+
+/// A number as WebAssembly writes it (LEB128).
+fn number(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (value % 128) as u8;
+        value /= 128;
+        if value == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    [&[id], &*number(content.len()), content].concat()
+}
+
+/// A component with a module of one function, `(func (param i32 i32) (result i32) (local i32…))`, of this body.
+fn with_function(locals: usize, body: &[u8]) -> Vec<u8> {
+    let declared = if locals == 0 { vec![0] } else { [vec![1], number(locals), vec![0x7f]].concat() };
+    let code = [&*declared, body, &[0x0b]].concat();
+    let module = [
+        &b"\0asm\x01\0\0\0"[..],
+        &section(1, &[1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f]),
+        &section(3, &[1, 0]),
+        &section(10, &[&[1], &*number(code.len()), &*code].concat()),
+    ];
+    [&b"\0asm\x0d\0\x01\0"[..], &section(1, &module.concat())].concat()
+}
+
+/// Seven megabytes that take gigabytes to compile: a sum of 2.5 million parts.
+fn takes_memory() -> Vec<u8> {
+    with_function(0, &[&[0x20, 0][..], &[0x20, 1, 0x6a].repeat(2_533_333)].concat())
+}
+
+/// One megabyte that takes minutes to compile: 100,000 branches that set some of 100 locals.
+#[cfg(feature = "long-checks")]
+fn takes_time() -> Vec<u8> {
+    let branch = |i: u8| [0x20, 0, 0x04, 0x40, 0x20, 1, 0x21, 2 + i % 100, 0x0b];
+    let branches: Vec<u8> = (0..100_000_u32).flat_map(|i| branch((i % 100) as u8)).collect();
+    with_function(100, &[&*branches, &[0x20, 2]].concat())
 }
 
 /// Sends a body of zeros without waiting for anything, and reads what comes back.
@@ -103,6 +147,18 @@ async fn uploads_that_are_no_policies_are_refused_and_change_nothing() {
         std::fs::write(&file, bytes).expect("the file can be written");
         let (is_taken, said) = upload(&file);
         println!("{name}: {}", said.trim());
+        assert!(!is_taken && said.contains(wanted), "{name}: {said}");
+    }
+    let exploding = [
+        ("takes-memory", takes_memory(), "compiling it took more than 2048 MiB of memory"),
+        #[cfg(feature = "long-checks")]
+        ("takes-time", takes_time(), "compiling it took more than 60 s of CPU time"),
+    ];
+    for (name, bytes, wanted) in &exploding {
+        let (file, begun) = (setup.dir.path().join(format!("{name}.wasm")), Instant::now());
+        std::fs::write(&file, bytes).expect("the file can be written");
+        let (is_taken, said) = upload(&file);
+        println!("{name}: {:.1} s: {}", begun.elapsed().as_secs_f64(), said.trim());
         assert!(!is_taken && said.contains(wanted), "{name}: {said}");
     }
     // The command does not even send so much.
