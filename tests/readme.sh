@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the README's chapter "Write a policy of your own" as it stands, line by line, in a copy of what git has here and
-# beside the quick start. A line `causeway probe … # of 200 answers [about] N are from CLUSTER` is tried until that is so.
+# beside the quick start. `causeway probe … # of 200 answers [about] N are from CLUSTER` is tried until that is so.
 # With CAUSEWAY_BIN the quick start does not build its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,8 +48,8 @@ done
 rustup() {
   command rustup "$@" || { RUSTC=$("$root"/plugins/build.sh --toolchain) && export RUSTC; }
 }
-# Line, answers that it should have, of which cluster, and by how many they may differ: half and half is kept to within 24
-# by 99.9 % of samples of 200.
+# Line, answers that it should have, of which cluster, and by how many they may differ: 99.9 % of samples of 200 keep to
+# half and half within 24.
 probe() {
   local until=$((SECONDS + 30)) found
   while true; do

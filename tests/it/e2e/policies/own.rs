@@ -1,4 +1,4 @@
-//! Policies of one's own, from `causeway policy new` to where requests land: everything that it prints is run as it stands.
+//! Policies of one's own, from `causeway policy new` to where requests land: what it prints is run as it stands.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const RUSTUP: &str = r#"
 rustup() { command rustup "$@" || { RUSTC=$("$ROOT"/plugins/build.sh --toolchain); export RUSTC; }; }
 "#;
 
-/// Runs lines as a user's shell would, in the folder, with `causeway` on the `PATH` and a control plane's address known.
+/// Runs lines as a user's shell would, in the folder, with `causeway` on the `PATH` and a control plane's address set.
 fn run(lines: &str, folder: &Path, plane: Option<&ControlPlane>) -> String {
     let bin = Path::new(env!("CARGO_BIN_EXE_causeway")).parent().expect("it is in a folder");
     let path = std::env::var("PATH").unwrap_or_default();
@@ -113,8 +113,8 @@ impl Live {
     /// The address that `catalog` gets of a policy.
     async fn address(&self, access: &str, policies: &str) -> String {
         let text = format!(
-            "apiVersion: causeway.dev/v1alpha1\nkind: ClusterAccess\nmetadata: {{namespace: shop, name: {access}}}\nspec:\n  \
-             service: {{name: catalog}}\n  publish: {{ttlSeconds: 1}}\n{policies}"
+            "apiVersion: causeway.dev/v1alpha1\nkind: ClusterAccess\nmetadata: {{namespace: shop, \
+             name: {access}}}\nspec:\n  service: {{name: catalog}}\n  publish: {{ttlSeconds: 1}}\n{policies}"
         );
         self.setup.clusters.write("east", &format!("{access}.yaml"), &text);
         let vip = self.plane.wait_vip(&format!("shop/{access}"), "Published");
