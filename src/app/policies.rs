@@ -2,7 +2,6 @@
 //! here, whoever asks for it, so that what is in force is what the store says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::admin::policies::{
 };
 use crate::kube::names::label_fault;
 use crate::policy::apart::Compiler;
-use crate::policy::{self, Component, Digest, Engine, Level, Limits, Policy, World};
+use crate::policy::{self, ALL_PERCENT, Component, Digest, Engine, Level, Limits, Policy, World};
 use crate::reconcile::view::{Answer, PolicyLine, PolicyRow, PolicyUse, Query};
 use crate::reconcile::{Event, PolicyEvent, now};
 use crate::store::{NewVersion, PolicySettings, PolicyVersion, Store, StoredPolicy};
@@ -46,14 +45,14 @@ impl Life {
     /// When the store cannot be read, or the owner's end of `events` is gone.
     pub async fn start(
         store: Store,
-        cache: &Path,
+        compiler: Compiler,
         policies: &mut policy::Policies,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, PolicyError> {
         let life = Self {
             store,
             engine: policies.engine().clone(),
-            compiler: Compiler::new(cache),
+            compiler,
             events,
             turn: tokio::sync::Mutex::new(()),
             broken: Mutex::default(),
@@ -355,6 +354,7 @@ fn in_force(name: &Arc<str>, component: Arc<Component>, settings: &PolicySetting
         name: name.clone(),
         component,
         limits: settings.limits(),
+        max_removed_percent: settings.max_removed_percent,
         config: settings.config.clone(),
         on_failure: settings.on_failure,
     }
@@ -382,6 +382,15 @@ fn settled(changed: &ChangedSettings, stored: Option<&StoredPolicy>) -> Result<P
             return wrong("memoryMiB", format!("{memory_mib} MiB are not within 1 to {}", Limits::MOST_MEMORY_MIB));
         }
         settings.memory_mib = memory_mib;
+    }
+    if let Some(percent) = changed.max_removed_percent {
+        if !(1..=ALL_PERCENT).contains(&percent) {
+            return wrong(
+                "maxRemovedPercent",
+                format!("{percent} % is not within 1 to {ALL_PERCENT}, which is no limit"),
+            );
+        }
+        settings.max_removed_percent = percent;
     }
     settings.on_failure = changed.on_failure.unwrap_or(settings.on_failure);
     Ok(settings)
@@ -411,7 +420,7 @@ fn no_version(stored: &StoredPolicy, which: &str) -> PolicyError {
 }
 
 fn version_view(version: &PolicyVersion) -> VersionView {
-    let PolicySettings { config, fuel, memory_mib, on_failure } = version.settings.clone();
+    let PolicySettings { config, fuel, memory_mib, max_removed_percent, on_failure } = version.settings.clone();
     VersionView {
         number: version.number,
         digest: version.digest.to_string(),
@@ -419,6 +428,7 @@ fn version_view(version: &PolicyVersion) -> VersionView {
         config,
         fuel,
         memory_mib,
+        max_removed_percent,
         on_failure,
         uploaded_at: version.uploaded_at,
     }

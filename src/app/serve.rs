@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::admin::{self, AdminState};
 use crate::ads::{self, service::AdsServer};
 use crate::agent::service::FeedbackServer;
 use crate::config::{Clusters, ListenAddr, ServeConfig};
+use crate::policy::apart::{CompileLimits, Compiler};
 use crate::policy::{Engine, Policies};
 use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
 use crate::store::Store;
@@ -82,7 +83,13 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut policies = tokio::task::spawn_blocking(move || Policies::new(Engine::new(Some(&folder))?))
         .await
         .context("compiling the built-in policies")??;
-    let life = policies::Life::start(store.clone(), &cache, &mut policies, events.clone())
+    let tally = policies.tally();
+    registry.register(Arc::new(move || metrics::policy_families(&tally)));
+    let most = CompileLimits {
+        cpu_seconds: config.policy_compile_cpu.as_secs(),
+        memory_mib: config.policy_compile_memory_mib,
+    };
+    let life = policies::Life::start(store.clone(), Compiler::new(&cache, most), &mut policies, events.clone())
         .await
         .context("loading the policies that were uploaded")?;
     let outputs = Outputs {
@@ -232,13 +239,15 @@ async fn serve_admin(
 ) -> anyhow::Result<()> {
     let counters = ads.metrics();
     registry.register(Arc::new(move || metrics::families(&counters)));
+    let uploads = Arc::new(admin::policies::Uploads::new(UPLOADS));
+    registry.register(uploads.clone());
     let (inspect, inspect_rx) = mpsc::channel(EVENTS);
     tokio::spawn(answer(inspect_rx, source, events.clone(), shutdown.clone()));
     let state = AdminState {
         inspect,
         xds: Arc::new(debug::Streams(ads.registry())),
         policies: life,
-        uploads: Arc::new(Semaphore::new(UPLOADS)),
+        uploads,
         metrics: Arc::new(registry),
         mode,
     };

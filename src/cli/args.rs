@@ -114,6 +114,12 @@ pub(super) struct Serve {
     /// How long a node may be gone before a VIP's release no longer waits for it, and how long what a drained listener leads to is kept [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
+    /// CPU time that compiling a policy may take [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub policy_compile_cpu: Option<String>,
+    /// Memory that compiling a policy may take, in MiB [default: 2048]
+    #[arg(long, value_name = "N")]
+    pub policy_compile_memory_mib: Option<String>,
     /// How log lines are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -135,6 +141,8 @@ impl Serve {
             .flag("primary", self.primary)
             .flag("drain", self.drain)
             .flag("grace", self.grace)
+            .flag("policy-compile-cpu", self.policy_compile_cpu)
+            .flag("policy-compile-memory-mib", self.policy_compile_memory_mib)
             .flag("log-format", self.log_format)
     }
 }

@@ -44,6 +44,8 @@ pub const SETTINGS: &[Setting] = &[
     one("primary"),
     one("drain"),
     one("grace"),
+    one("policy-compile-cpu"),
+    one("policy-compile-memory-mib"),
     one("log-format"),
 ];
 

@@ -80,6 +80,10 @@ pub struct ServeConfig {
     pub drain: Duration,
     /// How long a node may be gone before a VIP's release no longer waits for it.
     pub grace: Duration,
+    /// CPU time that compiling a policy may take: 1 s to 1 h, in whole seconds.
+    pub policy_compile_cpu: Duration,
+    /// Memory that compiling a policy may take, in MiB: 256 to 65536.
+    pub policy_compile_memory_mib: u64,
     /// How log lines are written.
     pub log_format: LogFormat,
 }
@@ -210,6 +214,12 @@ impl ServeConfig {
             primary: settings.one("primary", "a cluster's name", layer::parse_name)?,
             drain: settings.one("drain", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(5)),
             grace: settings.one("grace", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(60)),
+            policy_compile_cpu: settings
+                .one("policy-compile-cpu", "a duration", parse_cpu_time)?
+                .unwrap_or(Duration::from_secs(60)),
+            policy_compile_memory_mib: settings
+                .one("policy-compile-memory-mib", "a number of MiB", parse_memory_mib)?
+                .unwrap_or(2048),
             log_format: settings.one("log-format", "a log format", LogFormat::from_str)?.unwrap_or_default(),
         })
     }
@@ -296,6 +306,20 @@ impl ServeConfig {
         }
         warnings
     }
+}
+
+/// A time on the CPU. The system counts whole seconds.
+fn parse_cpu_time(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.subsec_nanos() != 0 || !(1..=3600).contains(&time.as_secs()) {
+        return Err("write whole seconds, 1s to 1h".to_owned());
+    }
+    Ok(time)
+}
+
+/// Less than a compiler needs for anything would refuse every policy.
+fn parse_memory_mib(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|mib| (256..=65_536).contains(mib)).ok_or_else(|| "write 256 to 65536".to_owned())
 }
 
 /// Where xDS is served unless told otherwise.

@@ -22,6 +22,8 @@ const MAY_IMPORT: [&str; 3] = ["causeway:policy/log@0.1.0", "causeway:policy/lb@
 /// The most machine code that a component may become, in bytes: it stays in memory. Code of compilers becomes three to
 /// five times its size.
 const MOST_CODE: usize = 256 << 20;
+/// [`CallError::reason`] of what would take away too much.
+pub(super) const TOO_MANY_REMOVED: &str = "TooManyRemoved";
 /// Names that a refusal lists.
 const MOST_NAMES: usize = 5;
 
@@ -216,6 +218,20 @@ pub enum CallError {
     /// It answered with something that cannot be done.
     #[error("its answer is refused: {0}")]
     Refused(String),
+    /// It answered with something that would take away more of what is in service than it may.
+    #[error(
+        "it takes {removed} of {of} endpoints out of service ({} %), and at most {most} % may go at once: let it go in \
+         smaller steps, or raise the policy's maxRemovedPercent",
+        .removed * 100 / .of.max(&1)
+    )]
+    TooManyRemoved {
+        /// Endpoints that would get no requests any more.
+        removed: usize,
+        /// Endpoints that get them by its last decision, and could go on.
+        of: usize,
+        /// The limit, in percent.
+        most: u32,
+    },
 }
 
 impl CallError {
@@ -228,6 +244,7 @@ impl CallError {
             Self::StackOverflow => "StackOverflow",
             Self::Trapped(_) => "Trapped",
             Self::Refused(_) => "DecisionRefused",
+            Self::TooManyRemoved { .. } => TOO_MANY_REMOVED,
         }
     }
 }

@@ -56,11 +56,15 @@ impl Owner {
 }
 
 fn calls(counts: Counts) -> PolicyCalls {
+    let by_reason = |counts: BTreeMap<&str, u64>| {
+        counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect::<BTreeMap<_, _>>()
+    };
     PolicyCalls {
         calls: counts.calls,
         memo_hits: counts.memo_hits,
-        failures: counts.failures.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-        fallbacks: counts.fallbacks,
+        failures: by_reason(counts.failures),
+        fallbacks: by_reason(counts.fallbacks),
+        circuits_open: counts.circuits_open,
         fuel_used: counts.fuel_used,
         last_failure: counts.last_failure.map(|(at, message)| PolicyFailure { at, message }),
     }

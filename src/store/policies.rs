@@ -10,7 +10,7 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::{Store, StoreError};
 use crate::model::Timestamp;
-use crate::policy::{Digest, Limits, OnFailure, World};
+use crate::policy::{ALL_PERCENT, Digest, Limits, OnFailure, World};
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +29,8 @@ pub struct PolicySettings {
     /// What an instance may use, in MiB: 1 to [`Limits::MOST_MEMORY_MIB`].
     #[serde(rename = "memoryMiB")]
     pub memory_mib: u32,
+    /// How much of what is in service one decision may take away, in percent: 1 to 100, which is no limit.
+    pub max_removed_percent: u32,
     /// What holds where it fails.
     pub on_failure: OnFailure,
 }
@@ -36,7 +38,8 @@ pub struct PolicySettings {
 impl Default for PolicySettings {
     fn default() -> Self {
         let Limits { fuel, memory_mib } = Limits::default();
-        Self { config: Value::Null, fuel, memory_mib, on_failure: OnFailure::default() }
+        let (config, max_removed_percent) = (Value::Null, ALL_PERCENT);
+        Self { config, fuel, memory_mib, max_removed_percent, on_failure: OnFailure::default() }
     }
 }
 
@@ -123,7 +126,8 @@ impl Added {
 }
 
 const SELECT: &str = "SELECT policy.name, policy.active, policy.before, policy_version.number, policy_version.config, \
-     policy_version.fuel, policy_version.memory_mib, policy_version.on_failure, policy_version.uploaded_at, \
+     policy_version.fuel, policy_version.memory_mib, policy_version.max_removed_percent, policy_version.on_failure, \
+     policy_version.uploaded_at, \
      component.digest, component.world, component.size \
      FROM policy_version JOIN policy ON policy.name = policy_version.policy \
      JOIN component ON component.digest = policy_version.digest \
@@ -180,7 +184,7 @@ impl Store {
         let mut tx = database.begin("keeping a policy").await?;
         let known: Option<u32> = sqlx::query_scalar(
             "SELECT number FROM policy_version WHERE policy = ?1 AND digest = ?2 AND config = ?3 AND fuel = ?4 \
-             AND memory_mib = ?5 AND on_failure = ?6 ORDER BY number DESC LIMIT 1",
+             AND memory_mib = ?5 AND on_failure = ?6 AND max_removed_percent = ?7 ORDER BY number DESC LIMIT 1",
         )
         .bind(new.policy)
         .bind(&digest)
@@ -188,6 +192,7 @@ impl Store {
         .bind(fuel)
         .bind(new.settings.memory_mib)
         .bind(on_failure)
+        .bind(new.settings.max_removed_percent)
         .fetch_optional(&mut *tx)
         .await
         .map_err(error)?;
@@ -210,9 +215,10 @@ impl Store {
             .await
             .map_err(error)?;
         let number: u32 = sqlx::query_scalar(
-            "INSERT INTO policy_version (policy, number, digest, config, fuel, memory_mib, on_failure, uploaded_at) \
-             VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = ?1), ?2, ?3, ?4, ?5, ?6, ?7) \
-             RETURNING number",
+            "INSERT INTO policy_version \
+             (policy, number, digest, config, fuel, memory_mib, on_failure, max_removed_percent, uploaded_at) \
+             VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = ?1), \
+             ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING number",
         )
         .bind(new.policy)
         .bind(&digest)
@@ -220,6 +226,7 @@ impl Store {
         .bind(fuel)
         .bind(new.settings.memory_mib)
         .bind(on_failure)
+        .bind(new.settings.max_removed_percent)
         .bind(now)
         .fetch_one(&mut *tx)
         .await
@@ -335,6 +342,7 @@ fn read_version(row: &SqliteRow) -> Result<PolicyVersion, String> {
             config: serde_json::from_str(&text("config")?).map_err(|error| error.to_string())?,
             fuel: number("fuel")?,
             memory_mib: small("memory_mib")?,
+            max_removed_percent: small("max_removed_percent")?,
             on_failure: match text("on_failure")?.as_str() {
                 "KeepLast" => OnFailure::KeepLast,
                 "Default" => OnFailure::Default,

@@ -174,7 +174,7 @@ async fn server() -> (String, Rows) {
     let state = AdminState {
         inspect,
         policies: Arc::new(NoPolicies),
-        uploads: Arc::new(tokio::sync::Semaphore::new(1)),
+        uploads: Arc::new(policies::Uploads::new(1)),
         xds: Arc::new(Streams),
         metrics,
         mode: Mode::Local,

@@ -129,6 +129,7 @@ pub(in crate::admin) struct AskedUpload {
     fuel: Option<u64>,
     #[serde(rename = "memoryMiB")]
     memory_mib: Option<u32>,
+    max_removed_percent: Option<u32>,
     config: Option<String>,
 }
 
@@ -139,7 +140,19 @@ pub(in crate::admin) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Handled<PolicyChanged> {
-    let parameters = "the parameters are ?world=, ?activate=, ?config=, ?fuel=, ?memoryMiB= and ?onFailure=";
+    let uploaded = take(&state, path, asked, &headers, body).await;
+    uploaded.inspect_err(|error| state.uploads.refused(error))
+}
+
+async fn take(
+    state: &AdminState,
+    path: Name,
+    asked: Asked<AskedUpload>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Handled<PolicyChanged> {
+    let parameters =
+        "the parameters are ?world=, ?activate=, ?config=, ?fuel=, ?memoryMiB=, ?maxRemovedPercent= and ?onFailure=";
     let asked = match query(asked, parameters) {
         Ok(asked) => asked,
         Err(error) => return Err(after_the_rest(error, body)),
@@ -152,6 +165,7 @@ pub(in crate::admin) async fn upload(
         config,
         fuel: asked.fuel,
         memory_mib: asked.memory_mib,
+        max_removed_percent: asked.max_removed_percent,
         on_failure: asked.on_failure,
     });
     let (name, settings) = match (name(path), settings) {
@@ -164,7 +178,7 @@ pub(in crate::admin) async fn upload(
         return Err(after_the_rest(too_large(size), body));
     }
     // Few are held in memory at once; others are not read until one is done.
-    let _turn = state.uploads.acquire().await.map_err(|_| PolicyError::Ended)?;
+    let _turn = state.uploads.turn().await.ok_or(PolicyError::Ended)?;
     let bytes = read_whole(body).await?;
     let activation = if asked.activate.unwrap_or(true) { Activation::Now } else { Activation::Later };
     let upload = Upload { name: name.into(), world: asked.world, bytes, settings, activation };

@@ -86,6 +86,8 @@ pub struct VersionView {
     /// Memory of an instance, in MiB.
     #[serde(rename = "memoryMiB")]
     pub memory_mib: u32,
+    /// How much of what is in service one decision may take away, in percent; 100 is no limit.
+    pub max_removed_percent: u32,
     /// What holds where it fails.
     pub on_failure: OnFailure,
     /// When it was uploaded, in ms since the Unix epoch.

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{Format, List, Server};
 use crate::config::parse_duration;
 use crate::policy::World;
+use crate::policy::apart::CompileLimits;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Policy {
@@ -112,6 +113,10 @@ pub(in crate::cli) struct UploadPolicy {
     /// Memory that a call may use, in MiB [default: 64]
     #[arg(long, value_name = "N")]
     pub memory_mib: Option<u32>,
+    /// How much of what is in service one decision may take away, in percent; beyond it the last decision holds [default:
+    /// 100, which is no limit]
+    #[arg(long, value_name = "N")]
+    pub max_removed_percent: Option<u32>,
     /// What holds where it fails [default: KeepLast]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub on_failure: Option<Fallback>,
@@ -204,4 +209,10 @@ pub(in crate::cli) struct PolicyCompiler {
     /// What it has to be
     #[arg(long, value_name = "WORLD")]
     pub world: Option<World>,
+    /// CPU time that it may take, in seconds
+    #[arg(long, value_name = "N", default_value_t = CompileLimits::default().cpu_seconds)]
+    pub cpu_seconds: u64,
+    /// Memory that it may take, in MiB
+    #[arg(long, value_name = "N", default_value_t = CompileLimits::default().memory_mib)]
+    pub memory_mib: u64,
 }

@@ -36,6 +36,7 @@ fn query(args: &UploadPolicy) -> String {
         ("config", args.config.clone()),
         ("fuel", args.fuel.map(|fuel| fuel.to_string())),
         ("memoryMiB", args.memory_mib.map(|memory| memory.to_string())),
+        ("maxRemovedPercent", args.max_removed_percent.map(|percent| percent.to_string())),
         ("onFailure", fallback),
     ];
     let said: Vec<String> =

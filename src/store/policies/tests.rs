@@ -27,6 +27,7 @@ async fn versions_come_back_as_they_were_kept() {
         config: json!({"weights": {"east": 90, "we'st": 10}, "ü": [1, null]}),
         fuel: u64::try_from(i64::MAX).unwrap(),
         memory_mib: 7,
+        max_removed_percent: 30,
         on_failure: OnFailure::Default,
     };
     let plain = PolicySettings::default();
@@ -35,7 +36,9 @@ async fn versions_come_back_as_they_were_kept() {
     // The same again changes nothing; other settings of the same component are another version.
     assert_eq!(add(&store, "mine", b"one", &chosen, 7).await, Added::Known(1));
     assert_eq!(add(&store, "mine", b"one", &plain, 8).await, Added::New(3));
+    let slower = PolicySettings { max_removed_percent: 10, ..plain.clone() };
     assert_eq!(add(&store, "another", b"one", &plain, 9).await, Added::New(1));
+    assert_eq!(add(&store, "another", b"one", &slower, 9).await, Added::New(2));
     assert_eq!(components(&store).await, 2);
     store.close().await;
 
@@ -131,6 +134,8 @@ async fn what_cannot_be_relied_on_is_refused() {
         "UPDATE policy_version SET config = '{'",
         "UPDATE policy_version SET digest = 'sha256:00'",
         "UPDATE policy_version SET on_failure = 'Explode'",
+        "UPDATE policy_version SET max_removed_percent = 0",
+        "UPDATE policy_version SET max_removed_percent = 101",
     ] {
         assert!(sqlx::query(edit).execute(store.inner.policies.pool()).await.is_err(), "{edit}");
     }

@@ -14,6 +14,7 @@ mod sidecar;
 mod snapshots;
 mod sqlite;
 mod unknown;
+mod uploads;
 mod withdraw;
 
 use std::net::{IpAddr, SocketAddr};

@@ -11,16 +11,16 @@ use crate::support::fleet::{ControlPlane, Speaks};
 use crate::support::manifests::{self, Backend};
 use crate::support::traffic::{self, Stream};
 
-const WITHIN: Duration = Duration::from_secs(20);
+pub(super) const WITHIN: Duration = Duration::from_secs(20);
 /// Enough that 9 to 1 and 1 to 1 cannot be taken for one another.
 const REQUESTS: usize = 400;
 
-fn component(name: &str) -> String {
+pub(super) fn component(name: &str) -> String {
     format!("{}/plugins/components/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The access with a policy.
-fn access(policy: &str, config: &str) -> String {
+pub(super) fn access(policy: &str, config: &str) -> String {
     let plain = manifests::access_yaml("checkout", "edge", 1);
     format!("{plain}  policies: {{loadBalancing: {{name: {policy}, config: {config}}}}}\n")
 }
@@ -38,7 +38,7 @@ fn versions(plane: &ControlPlane, node: &str) -> BTreeMap<String, Value> {
     versions
 }
 
-fn condition(plane: &ControlPlane, kind: &str) -> (String, String) {
+pub(super) fn condition(plane: &ControlPlane, kind: &str) -> (String, String) {
     let row = plane.row("/api/v1/accesses", "name", "checkout").expect("the access is there");
     let conditions = row["conditions"].as_array().expect("a list").clone();
     let found = conditions.into_iter().find(|condition| condition["type"] == kind).expect("it is said");

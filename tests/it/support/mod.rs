@@ -2,6 +2,7 @@
 //! names, and manifests on disk.
 
 pub mod apiserver;
+pub mod explosive;
 pub mod fleet;
 pub mod host;
 pub mod manifests;
