@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::admin::metrics::{Family, Kind};
 use crate::ads::Metrics;
 use crate::kube::writer::Counters;
-use crate::policy::{Counts, Tally, Times};
+use crate::policy::{Counts, Tallied, Tally, Times};
 use crate::snapshot::ResourceType;
 
 /// The families of what is written to the primary's API server.
@@ -74,8 +74,8 @@ pub fn policy_families(tally: &Tally) -> Vec<Family> {
         Kind::Gauge,
     );
     let mut seconds = Family::new("causeway_policy_call_seconds", "How long calls of policies took.", Kind::Histogram);
-    for (policy, in_force, counts) in tally.all() {
-        let label = ("policy", &*policy);
+    for Tallied { name, in_force, counts } in tally.all() {
+        let label = ("policy", &*name);
         if let Some((world, digest)) = in_force {
             let digest = digest.to_string();
             info = info.with([label, ("world", world.name()), ("digest", &digest)], 1.0);

@@ -135,7 +135,7 @@ mod tests {
         let mut circuits = Circuits::new(tally.clone());
         let (one, other) = (Digest::of(b"1"), Digest::of(b"2"));
         let config: Arc<str> = "{}".into();
-        let open = || tally.all().into_iter().map(|(_, _, counts)| counts.circuits_open).sum::<u64>();
+        let open = || tally.all().iter().map(|told| told.counts.circuits_open).sum::<u64>();
         let backends = ["a", "b", "c"].map(subject);
         for backend in &backends {
             for now in 0..5 {

@@ -31,4 +31,4 @@ pub use host::{
 };
 pub use question::{Endpoints, Hash, LbQuestion};
 pub use removal::NO_LIMIT as ALL_PERCENT;
-pub use tally::{Counts, Tally, Times};
+pub use tally::{Counts, Tallied, Tally, Times};

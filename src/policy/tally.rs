@@ -64,6 +64,17 @@ impl Counts {
     }
 }
 
+/// What is told of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tallied {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is in force under the name; `None` where it is gone, and was asked for since.
+    pub in_force: Option<(World, Digest)>,
+    /// What became of its calls.
+    pub counts: Counts,
+}
+
 /// What is known of a policy.
 #[derive(Clone, Debug, Default)]
 struct Record {
@@ -84,10 +95,14 @@ impl Tally {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of every policy, what is in force under its name, if anything, and what became of its calls.
-    pub fn all(&self) -> Vec<(Arc<str>, Option<(World, Digest)>, Counts)> {
-        let records = self.records();
-        records.iter().map(|(name, record)| (name.clone(), record.in_force, record.counts.clone())).collect()
+    /// All policies, by name.
+    pub fn all(&self) -> Vec<Tallied> {
+        let told = |(name, record): (&Arc<str>, &Record)| Tallied {
+            name: name.clone(),
+            in_force: record.in_force,
+            counts: record.counts.clone(),
+        };
+        self.records().iter().map(told).collect()
     }
 
     /// What became of a policy's calls.
@@ -166,8 +181,8 @@ mod tests {
         let digest = Digest::of(b"");
         tally.put(&name, World::Lb, digest);
         tally.count(&name, |counts| counts.memo_hits += 2);
-        let [(known, Some((World::Lb, found)), counts)] = &tally.all()[..] else { panic!("{:?}", tally.all()) };
-        assert_eq!((known, *found, counts.memo_hits), (&name, digest, 2));
+        let counts = Counts { memo_hits: 2, ..Counts::default() };
+        assert_eq!(tally.all(), [Tallied { name: name.clone(), in_force: Some((World::Lb, digest)), counts }]);
         tally.remove(&name);
         assert_eq!(tally.all().len(), 0);
         assert_eq!(tally.counts("mine"), Counts::default());
