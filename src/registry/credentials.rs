@@ -135,7 +135,8 @@ fn fit(key: &str, reference: &Reference) -> Option<usize> {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key).trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
     let (registry, name) = key.split_once('/').unwrap_or((key, ""));
-    let same = registry.eq_ignore_ascii_case(reference.registry()) || (is_docker_hub(registry) && is_docker_hub(reference.registry()));
+    let same = registry.eq_ignore_ascii_case(reference.registry())
+        || (is_docker_hub(registry) && is_docker_hub(reference.registry()));
     let within = name.is_empty()
         || reference.name().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     (same && within).then_some(key.len())

@@ -33,7 +33,9 @@ pub enum RegistryError {
         detail: String,
     },
     /// It speaks no TLS.
-    #[error("{registry} does not speak TLS: correct the port, or name it among the registries that are spoken to without")]
+    #[error(
+        "{registry} does not speak TLS: correct the port, or name it among the registries that are spoken to without"
+    )]
     NoTls {
         /// The registry.
         registry: String,
@@ -88,7 +90,9 @@ pub enum RegistryError {
         most: u64,
     },
     /// The bytes are others than those that were asked for.
-    #[error("{reference}: {what} that the registry gives is not {wanted}, but {found}: it is damaged or was exchanged; push it again")]
+    #[error(
+        "{reference}: {what} that the registry gives is not {wanted}, but {found}: it is damaged or was exchanged; push it again"
+    )]
     DigestMismatch {
         /// What was asked for.
         reference: String,

@@ -53,7 +53,10 @@ pub(super) struct Layer {
 impl Manifest {
     pub(super) fn parse(reference: &Reference, text: &[u8]) -> Result<Self, RegistryError> {
         serde_json::from_slice(text).map_err(|error| {
-            no_component(reference, format!("the registry's manifest is none of an image ({error}): push the component anew"))
+            no_component(
+                reference,
+                format!("the registry's manifest is none of an image ({error}): push the component anew"),
+            )
         })
     }
 
@@ -70,7 +73,10 @@ impl Manifest {
         match components[..] {
             [layer] => match layer.digest.parse() {
                 Ok(digest) => Ok(Layer { digest, size: layer.size }),
-                Err(error) => Err(no_component(reference, format!("its layer `{:.200}` cannot be asked for: {error}", layer.digest))),
+                Err(error) => Err(no_component(
+                    reference,
+                    format!("its layer `{:.200}` cannot be asked for: {error}", layer.digest),
+                )),
             },
             [] => {
                 let found = names(layers.iter().map(|layer| layer.media_type.as_str()));

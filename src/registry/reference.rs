@@ -34,13 +34,19 @@ pub enum NoReference {
     #[error("`{0}` ends with no digest: what follows `@` is `sha256:` and 64 hexadecimal digits in lower case")]
     Digest(String),
     /// Its host cannot be one.
-    #[error("`{0}` has no host that can be one: after `oci://` follows a name or an address (IPv6 in brackets), and perhaps `:port`; credentials belong into the credentials file")]
+    #[error(
+        "`{0}` has no host that can be one: after `oci://` follows a name or an address (IPv6 in brackets), and perhaps `:port`; credentials belong into the credentials file"
+    )]
     Host(String),
     /// Its name cannot be one.
-    #[error("`{0}` has no name that can be one: after the host follow parts of `a-z`, `0-9`, `.`, `_` and `-`, divided by `/`")]
+    #[error(
+        "`{0}` has no name that can be one: after the host follow parts of `a-z`, `0-9`, `.`, `_` and `-`, divided by `/`"
+    )]
     Name(String),
     /// Its tag cannot be one.
-    #[error("`{0}` has a tag that cannot be one: at most 128 of `A-Z`, `a-z`, `0-9`, `.`, `_` and `-`; it may be left out")]
+    #[error(
+        "`{0}` has a tag that cannot be one: at most 128 of `A-Z`, `a-z`, `0-9`, `.`, `_` and `-`; it may be left out"
+    )]
     Tag(String),
 }
 
@@ -122,7 +128,8 @@ fn split_port(registry: &str) -> (&str, Option<&str>) {
 
 fn is_host(registry: &str) -> bool {
     let (host, port) = split_port(registry);
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
     if !port.is_none_or(is_port) {
         return false;
     }
@@ -131,7 +138,11 @@ fn is_host(registry: &str) -> bool {
     }
     let is_label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     host.len() <= 253 && host.split('.').all(is_label)
 }
@@ -142,9 +153,9 @@ fn is_part(part: &str) -> bool {
     let ends = [part.bytes().next(), part.bytes().last()];
     let dividers = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     ends.into_iter().all(|end| end.is_some_and(is_plain))
-        && dividers.into_iter().all(|divider| {
-            matches!(divider, "" | "." | "_" | "__") || divider.bytes().all(|byte| byte == b'-')
-        })
+        && dividers
+            .into_iter()
+            .all(|divider| matches!(divider, "" | "." | "_" | "__") || divider.bytes().all(|byte| byte == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -219,16 +219,16 @@ impl<'a> Session<'a> {
     }
 
     fn header(&self, text: String) -> Result<HeaderValue, RegistryError> {
-        let mut value = HeaderValue::try_from(text)
-            .map_err(|_| no_registry(self.reference, "what it wants to be shown has forbidden characters".to_owned()))?;
+        let mut value = HeaderValue::try_from(text).map_err(|_| {
+            no_registry(self.reference, "what it wants to be shown has forbidden characters".to_owned())
+        })?;
         value.set_sensitive(true);
         Ok(value)
     }
 
     /// At most so many bytes of an answer.
     async fn body(&self, mut response: Response, what: &'static str, most: u64) -> Result<Vec<u8>, RegistryError> {
-        let too_large =
-            |size| RegistryError::TooLarge { reference: self.reference.to_string(), what, size, most };
+        let too_large = |size| RegistryError::TooLarge { reference: self.reference.to_string(), what, size, most };
         let told = response.content_length();
         if told.is_some_and(|size| size > most) {
             return Err(too_large(told));
@@ -252,8 +252,8 @@ impl<'a> Session<'a> {
         }
         let explanation = self.body(response, "its explanation", MOST_EXPLANATION).await.unwrap_or_default();
         let detail = format!("it answers {status}{}", told(&explanation));
-        let is_passing = status.is_server_error()
-            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        let is_passing =
+            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         if is_passing {
             return RegistryError::Failed { registry: place, detail };
         }
@@ -267,11 +267,18 @@ impl<'a> Session<'a> {
             None => "the file of registry credentials, of which none is given".to_owned(),
         };
         let (caller, remedy) = match &self.credentials {
-            Some(Credentials::Basic { user, .. }) => {
-                (format!("`{user}`"), format!("correct the password of {registry} in {from}, or let that user read `{}`", self.reference.name()))
-            }
+            Some(Credentials::Basic { user, .. }) => (
+                format!("`{user}`"),
+                format!(
+                    "correct the password of {registry} in {from}, or let that user read `{}`",
+                    self.reference.name()
+                ),
+            ),
             Some(Credentials::Token(_)) => ("the token".to_owned(), format!("renew the token of {registry} in {from}")),
-            None => ("whoever has no credentials".to_owned(), format!("write a name and a password for {registry} into {from}")),
+            None => (
+                "whoever has no credentials".to_owned(),
+                format!("write a name and a password for {registry} into {from}"),
+            ),
         };
         RegistryError::Unauthorized { registry: place.to_owned(), caller, remedy }
     }

@@ -30,7 +30,9 @@ pub enum SignatureError {
         keys: String,
     },
     /// The text is no signature.
-    #[error("its signature cannot be read: {0}; what `cosign sign-blob --output-signature` or `--bundle` writes is taken, or the signature as DER or in base64")]
+    #[error(
+        "its signature cannot be read: {0}; what `cosign sign-blob --output-signature` or `--bundle` writes is taken, or the signature as DER or in base64"
+    )]
     Unreadable(String),
     /// No key made it, or it is of other bytes.
     #[error(
@@ -116,7 +118,8 @@ impl Keys {
         manifest_digest: &str,
         signatures: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<KeyId, SignatureError> {
-        let remedy = "cosign sign --key cosign.key --new-bundle-format=false --use-signing-config=false <image>@<digest>";
+        let remedy =
+            "cosign sign --key cosign.key --new-bundle-format=false --use-signing-config=false <image>@<digest>";
         let mut reason = SignatureError::Unsigned { remedy, keys: self.to_string() };
         for (payload, signature) in signatures {
             match self.verify_image(manifest_digest, payload, signature) {

@@ -13,6 +13,8 @@ mod golden;
 mod guests;
 mod kubernetes;
 mod manifests;
+mod registry;
+mod signatures;
 mod store;
 mod support;
 mod tidy;

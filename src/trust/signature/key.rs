@@ -18,7 +18,9 @@ const RSA_SIZES: std::ops::RangeInclusive<usize> = 292..=1064;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// It has no block of PEM.
-    #[error("{file} has no public key: it has to hold what `cosign generate-key-pair` writes to cosign.pub, which begins with `-----BEGIN PUBLIC KEY-----`")]
+    #[error(
+        "{file} has no public key: it has to hold what `cosign generate-key-pair` writes to cosign.pub, which begins with `-----BEGIN PUBLIC KEY-----`"
+    )]
     NoKey {
         /// The file.
         file: String,

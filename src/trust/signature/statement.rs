@@ -34,7 +34,10 @@ pub(super) fn check(manifest_digest: &str, payload: &[u8]) -> Result<(), Signatu
         return Err(SignatureError::NoStatement(format!("its `critical.type` is `{kind:.100}`, not `{TYPE}`")));
     }
     if signed != manifest_digest {
-        return Err(SignatureError::OtherImage { signed: format!("{signed:.100}"), wanted: manifest_digest.to_owned() });
+        return Err(SignatureError::OtherImage {
+            signed: format!("{signed:.100}"),
+            wanted: manifest_digest.to_owned(),
+        });
     }
     Ok(())
 }

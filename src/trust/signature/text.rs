@@ -37,13 +37,14 @@ pub(super) fn signature(given: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 fn from_bundle(json: &[u8]) -> Result<Vec<u8>, String> {
-    let bundle: Bundle =
-        serde_json::from_slice(json).map_err(|error| format!("it looks like a bundle, but is no such JSON ({error})"))?;
+    let bundle: Bundle = serde_json::from_slice(json)
+        .map_err(|error| format!("it looks like a bundle, but is no such JSON ({error})"))?;
     let text = match bundle {
         Bundle { message_signature: Some(MessageSignature { signature }), .. } => signature,
         Bundle { base64_signature: Some(signature), .. } => signature,
         Bundle { dsse_envelope: Some(_), .. } => {
-            return Err("it is a bundle with a statement (`dsseEnvelope`), where one of `cosign sign-blob` is wanted".to_owned());
+            return Err("it is a bundle with a statement (`dsseEnvelope`), where one of `cosign sign-blob` is wanted"
+                .to_owned());
         }
         _ => return Err("it is JSON with neither `messageSignature` nor `base64Signature`".to_owned()),
     };

@@ -6,6 +6,8 @@ pub mod fleet;
 pub mod host;
 pub mod manifests;
 pub mod pods;
+pub mod registry;
+pub mod signing;
 pub mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
