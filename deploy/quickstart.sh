@@ -32,6 +32,8 @@ ranges=(127.12.1.0/24 127.12.2.0/24)
 export CAUSEWAY_ADMIN_ADDR=$admin
 
 run=$(mktemp -d "${TMPDIR:-/tmp}/causeway-quickstart.XXXXXX")
+# Under a name that can be copied from a page.
+mkdir -p target && ln -sfn "$run" target/quickstart
 pids=()
 stop() {
   trap - EXIT INT TERM
@@ -43,6 +45,7 @@ stop() {
   if $kubernetes && [ -d "$run/apiservers" ]; then
     BIN=${binaries:-} RUN=$run/apiservers ./tests/apiserver/start.sh down >/dev/null 2>&1 || true
   fi
+  if [ "$(readlink target/quickstart)" = "$run" ]; then rm -f target/quickstart; fi
   rm -rf "$run"
 }
 trap stop EXIT
@@ -146,7 +149,8 @@ Try in another terminal:
   dig @${dns%:*} -p ${dns#*:} +short checkout.shop.svc.clusterset.local
   curl http://$admin/debug/xds/nodes/gateway-1
 Edit the clusters and watch it follow:
-  $run/clusters/east/checkout.yaml
+  $PWD/target/quickstart/clusters/east/checkout.yaml
+Write a policy of your own: README.md says how, in Rust and in JavaScript.
 Ctrl-C stops everything.
 TRY
 fi

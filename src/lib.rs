@@ -63,6 +63,9 @@ pub mod kube;
 /// Folders of manifests as live clusters.
 #[cfg(feature = "control-plane")]
 pub mod manifests;
+/// Components from registries of container images.
+#[cfg(feature = "control-plane")]
+pub mod registry;
 /// SQLite: the VIP ledger, pods, history, last good manifests.
 #[cfg(feature = "control-plane")]
 pub mod store;

@@ -15,10 +15,10 @@ started=$SECONDS
 step() { printf '\n=== [%4ds] %s\n' $((SECONDS - started)) "$*"; }
 
 step "tools"
-# Commands that the tests run, and the distribution's packages that have them. Go builds kube-apiserver, etcd and kubectl,
-# where nobody says where they are.
-declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils)
-if [ -z "${KUBEBUILDER_ASSETS:-}" ]; then packages[go]=golang-go; fi
+# Commands that the tests run, and the distribution's packages that have them. Go builds a registry of images, and
+# kube-apiserver, etcd and kubectl where nobody says where they are.
+declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [go]=golang-go
+  [node]=nodejs [npm]=npm [git]=git)
 lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
@@ -36,6 +36,7 @@ ENVOY_BIN=$(./deploy/envoy.sh)
 export ENVOY_BIN
 echo "Envoy: $ENVOY_BIN"
 echo "kube-apiserver, etcd, kubectl: $(./tests/apiserver/build.sh)"
+echo "registry: $(./tests/registry/build.sh)"
 
 step "format and lints"
 cargo fmt --all --check
@@ -56,6 +57,9 @@ step "the quick start's own checks"
 export CAUSEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/causeway
 ./deploy/quickstart.sh --check
 ./deploy/quickstart.sh --kubernetes --check
+
+step "the README's own policies, as they stand there"
+./tests/readme.sh
 
 if $long; then
   step "long checks"

@@ -47,6 +47,14 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// In one word: of what was sent and cannot be used why, else the code.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            ApiError::Refused { reason, .. } => reason,
+            _ => self.parts().1,
+        }
+    }
+
     fn parts(&self) -> (StatusCode, &'static str) {
         match self {
             ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry as Native;
 
@@ -21,6 +21,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// How often something was how large.
+    Histogram,
 }
 
 /// One number of a family.
@@ -30,6 +32,18 @@ pub struct Sample {
     pub labels: Vec<(String, String)>,
     /// The number.
     pub value: f64,
+}
+
+/// How often something was how large.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// Labels with their values, in the order in which they are written.
+    pub labels: Vec<(String, String)>,
+    /// How often it was at most as large as each bound, and larger than the one before; bounds grow, and the last is
+    /// [`f64::MAX`], which is written as infinity.
+    pub buckets: Vec<(f64, u64)>,
+    /// All together.
+    pub sum: f64,
 }
 
 /// Numbers of the same name.
@@ -43,20 +57,31 @@ pub struct Family {
     pub kind: Kind,
     /// The numbers.
     pub samples: Vec<Sample>,
+    /// Of a [`Kind::Histogram`] these instead.
+    pub distributions: Vec<Distribution>,
 }
 
 impl Family {
     /// A family without numbers yet.
     pub fn new(name: &str, help: &str, kind: Kind) -> Self {
-        Self { name: name.to_owned(), help: help.to_owned(), kind, samples: Vec::new() }
+        Self { name: name.to_owned(), help: help.to_owned(), kind, samples: Vec::new(), distributions: Vec::new() }
     }
 
     /// Adds a number.
     pub fn with<const N: usize>(mut self, labels: [(&str, &str); N], value: f64) -> Self {
-        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-        self.samples.push(Sample { labels, value });
+        self.samples.push(Sample { labels: owned(labels), value });
         self
     }
+
+    /// Adds a distribution: see [`Distribution`].
+    pub fn spread<const N: usize>(mut self, labels: [(&str, &str); N], buckets: Vec<(f64, u64)>, sum: f64) -> Self {
+        self.distributions.push(Distribution { labels: owned(labels), buckets, sum });
+        self
+    }
+}
+
+fn owned<const N: usize>(labels: [(&str, &str); N]) -> Vec<(String, String)> {
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
 }
 
 /// Has numbers to show. Called once for each scrape, so it should read counters, not compute.
@@ -169,7 +194,10 @@ fn join(families: Vec<Family>) -> BTreeMap<String, Family> {
             family.name = name.to_owned();
         }
         match joined.get_mut(&family.name) {
-            Some(there) => there.samples.extend(family.samples),
+            Some(there) => {
+                there.samples.extend(family.samples);
+                there.distributions.extend(family.distributions);
+            }
             None => drop(joined.insert(family.name.clone(), family)),
         }
     }
@@ -185,31 +213,39 @@ impl Collector for Joined {
             let kind = match family.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let mut metric = encoder.encode_descriptor(&family.name, &family.help, None, kind)?;
             for sample in &family.samples {
-                let labels: Vec<(&str, String)> =
-                    sample.labels.iter().map(|(key, value)| (key.as_str(), escaped(value))).collect();
-                if labels.is_empty() {
-                    encode(&mut metric, family.kind, sample.value)?;
-                } else {
-                    encode(&mut metric.encode_family(&labels)?, family.kind, sample.value)?;
-                }
+                labelled(&mut metric, &sample.labels, |metric| match family.kind {
+                    Kind::Counter => metric.encode_counter::<[(String, String); 0], _, f64>(&sample.value, None),
+                    Kind::Gauge => metric.encode_gauge(&sample.value),
+                    // It has no single numbers.
+                    Kind::Histogram => Ok(()),
+                })?;
+            }
+            for Distribution { labels, buckets, sum } in &family.distributions {
+                let count = buckets.iter().map(|(_, count)| count).sum();
+                labelled(&mut metric, labels, |metric| {
+                    metric.encode_histogram::<[(String, String); 0]>(*sum, count, buckets, None)
+                })?;
             }
         }
         Ok(())
     }
 }
 
-fn encode(
-    metric: &mut prometheus_client::encoding::MetricEncoder<'_>,
-    kind: Kind,
-    value: f64,
+/// Writes what has labels, or none.
+fn labelled(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(String, String)],
+    write: impl FnOnce(&mut MetricEncoder<'_>) -> Result<(), fmt::Error>,
 ) -> Result<(), fmt::Error> {
-    match kind {
-        Kind::Counter => metric.encode_counter::<[(String, String); 0], _, f64>(&value, None),
-        Kind::Gauge => metric.encode_gauge(&value),
+    if labels.is_empty() {
+        return write(metric);
     }
+    let labels: Vec<(&str, String)> = labels.iter().map(|(key, value)| (key.as_str(), escaped(value))).collect();
+    write(&mut metric.encode_family(&labels)?)
 }
 
 /// OpenMetrics 1.0, "escaped-string". The library writes label values as they are, and a node's id
@@ -302,6 +338,23 @@ mod tests {
         let hostile = Family::new("causeway_x", "X", Kind::Gauge).with([("node", "a\"} 9\nb\\")], 1.0);
         let page = Registry::new().encode(vec![hostile]).unwrap();
         assert!(page.contains("causeway_x{node=\"a\\\"} 9\\nb\\\\\"} 1.0\n"), "{page}");
+    }
+
+    #[test]
+    fn buckets_add_up() {
+        let buckets = vec![(0.001, 2), (0.01, 0), (f64::MAX, 1)];
+        let family = Family::new("causeway_x_seconds", "X", Kind::Histogram).spread([("a", "b")], buckets, 0.5);
+        let page = Registry::new().encode(vec![family]).unwrap();
+        for line in [
+            "# TYPE causeway_x_seconds histogram",
+            "causeway_x_seconds_sum{a=\"b\"} 0.5",
+            "causeway_x_seconds_count{a=\"b\"} 3",
+            "causeway_x_seconds_bucket{le=\"0.001\",a=\"b\"} 2",
+            "causeway_x_seconds_bucket{le=\"0.01\",a=\"b\"} 2",
+            "causeway_x_seconds_bucket{le=\"+Inf\",a=\"b\"} 3",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in:\n{page}");
+        }
     }
 
     #[test]

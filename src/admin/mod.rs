@@ -19,7 +19,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 pub use error::ApiError;
 
@@ -45,8 +45,8 @@ pub struct AdminState {
     pub xds: Arc<dyn XdsDebug>,
     /// Policies.
     pub policies: Arc<dyn policies::Policies>,
-    /// Whose turn it is to upload: a component is held in memory meanwhile.
-    pub uploads: Arc<Semaphore>,
+    /// Whose turn it is to upload, and what became of that.
+    pub uploads: Arc<policies::Uploads>,
     /// Metrics.
     pub metrics: Arc<metrics::Registry>,
     /// How callers that prove nothing are treated.
@@ -68,7 +68,7 @@ pub const PATHS: &[(&str, &str)] = &[
     ("/api/v1/policies", "policies, built in and uploaded"),
     (
         "/api/v1/policies/{name}",
-        "everything of one; PUT uploads a component (?world= ?activate= ?config= ?fuel= ?memoryMiB= ?onFailure=), DELETE forgets it (?force=)",
+        "everything of one; PUT uploads a component (?world= ?activate= ?config= ?fuel= ?memoryMiB= ?maxRemovedPercent= ?onFailure=), DELETE forgets it (?force=)",
     ),
     ("/api/v1/policies/{name}/component", "the component in force, or of ?digest= or ?version="),
     ("/api/v1/policies/{name}/logs", "what it wrote last"),

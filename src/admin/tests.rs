@@ -72,7 +72,7 @@ fn state(inspect: mpsc::Sender<Inspect>, mode: Mode) -> AdminState {
     AdminState {
         inspect,
         policies: Arc::new(NoPolicies),
-        uploads: Arc::new(tokio::sync::Semaphore::new(1)),
+        uploads: Arc::new(policies::Uploads::new(1)),
         xds: Arc::new(Streams),
         metrics: Arc::new(metrics::Registry::new()),
         mode,
@@ -126,7 +126,12 @@ fn answer(query: Query, waiting_for: &[String]) -> Answer {
         Query::Vips => Answer::Vips(Vec::new()),
         Query::Nodes => Answer::Nodes(Vec::new()),
         Query::Policies => Answer::Policies(Vec::new()),
-        Query::Policy(_) => Answer::Policy(Box::new(PolicyUse { row: None, used_by: Vec::new(), lines: Vec::new() })),
+        Query::Policy(_) => Answer::Policy(Box::new(PolicyUse {
+            row: None,
+            used_by: Vec::new(),
+            conditions: Vec::new(),
+            lines: Vec::new(),
+        })),
     }
 }
 
@@ -224,6 +229,28 @@ async fn metrics_are_open_metrics() {
         "causeway_cluster_synced{cluster=\"east\"} 1.0",
         "causeway_cluster_synced{cluster=\"gone\"} 0.0",
         "# EOF",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in:\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn refused_uploads_are_counted_by_reason() {
+    let state = state(owner(Vec::new()), Mode::Local);
+    state.metrics.register(state.uploads.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, state, std::future::pending()));
+    for (query, length, status) in
+        [("?fule=1", 0, 400), ("", 0, 400), ("", 1 << 30, 413), ("?maxRemovedPercent=-1", 0, 400), ("", 0, 400)]
+    {
+        let head = format!("PUT /api/v1/policies/mine{query} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}");
+        assert_eq!(raw(address, &head).await.0, status, "{query}");
+    }
+    let (_, _, page) = ask(address, "GET", "/metrics").await;
+    for line in [
+        "causeway_policy_uploads_refused_total{reason=\"BadRequest\"} 4.0",
+        "causeway_policy_uploads_refused_total{reason=\"TooLarge\"} 1.0",
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is not in:\n{page}");
     }

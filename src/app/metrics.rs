@@ -1,4 +1,4 @@
-//! The xDS service's counters as Prometheus families.
+//! Counters of others as Prometheus families.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::admin::metrics::{Family, Kind};
 use crate::ads::Metrics;
 use crate::kube::writer::Counters;
+use crate::policy::{Counts, Tallied, Tally, Times};
 use crate::snapshot::ResourceType;
 
 /// The families of what is written to the primary's API server.
@@ -46,4 +47,88 @@ pub fn families(metrics: &Arc<Metrics>) -> Vec<Family> {
         total("causeway_xds_slow_clients", "Streams closed for not reading in time.", &metrics.slow_clients),
         total("causeway_xds_violations", "Streams closed for breaking the protocol.", &metrics.violations),
     ]
+}
+
+/// The families of policies: as many numbers as there are policies and reasons, however much is decided.
+pub fn policy_families(tally: &Tally) -> Vec<Family> {
+    let counter = |name: &str, help: &str| Family::new(name, help, Kind::Counter);
+    let mut info = Family::new(
+        "causeway_policy_info",
+        "Always 1; the labels say which component is in force under a policy's name.",
+        Kind::Gauge,
+    );
+    let mut calls = counter("causeway_policy_calls", "Calls of policies.");
+    let mut memo_hits = counter(
+        "causeway_policy_memo_hits",
+        "Questions that were answered without a call, from what a policy answered before.",
+    );
+    let mut failures = counter("causeway_policy_failures", "Answers of policies that could not be used, by reason.");
+    let mut fallbacks = counter(
+        "causeway_policy_fallbacks",
+        "Decisions that were made in a policy's place, by the reason why it made none.",
+    );
+    let mut fuel = counter("causeway_policy_fuel_used", "Instructions, of all calls of a policy.");
+    let mut open = Family::new(
+        "causeway_policy_circuits_open",
+        "Views of services about which a policy failed so often that it is not asked for a while.",
+        Kind::Gauge,
+    );
+    let mut seconds = Family::new("causeway_policy_call_seconds", "How long calls of policies took.", Kind::Histogram);
+    for Tallied { name, in_force, counts } in tally.all() {
+        let label = ("policy", &*name);
+        if let Some((world, digest)) = in_force {
+            let digest = digest.to_string();
+            info = info.with([label, ("world", world.name()), ("digest", &digest)], 1.0);
+        }
+        calls = calls.with([label], counts.calls as f64);
+        memo_hits = memo_hits.with([label], counts.memo_hits as f64);
+        for (reason, count) in &counts.failures {
+            failures = failures.with([label, ("reason", reason)], *count as f64);
+        }
+        for (reason, count) in &counts.fallbacks {
+            fallbacks = fallbacks.with([label, ("reason", reason)], *count as f64);
+        }
+        fuel = fuel.with([label], counts.fuel_used as f64);
+        open = open.with([label], counts.circuits_open as f64);
+        seconds = seconds.spread([label], buckets(&counts), counts.times.sum.as_secs_f64());
+    }
+    vec![info, calls, memo_hits, failures, fallbacks, fuel, open, seconds]
+}
+
+fn buckets(counts: &Counts) -> Vec<(f64, u64)> {
+    let bounds = Times::BOUNDS.iter().map(|micros| *micros as f64 / 1e6);
+    let times = &counts.times;
+    bounds.zip(times.counts).chain([(f64::MAX, times.longer)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Engine, Policies, World};
+
+    #[test]
+    fn what_is_counted_of_policies_is_shown() {
+        let policies = Policies::new(Engine::new(None).unwrap()).unwrap();
+        policies.choose(World::Lb, None, &serde_json::json!({})).unwrap();
+        policies.choose(World::Lb, None, &serde_json::json!({ "localityPriority": 7 })).unwrap_err();
+        let families = policy_families(&policies.tally());
+        let page = crate::admin::metrics::Registry::new().encode(families).unwrap();
+        let digest = policies.in_force().find(|policy| &*policy.name == "lb-locality").unwrap().component.digest();
+        for line in [
+            &format!("causeway_policy_info{{policy=\"lb-locality\",world=\"lb-policy\",digest=\"{digest}\"}} 1.0"),
+            "causeway_policy_calls_total{policy=\"lb-locality\"} 2.0",
+            "causeway_policy_failures_total{policy=\"lb-locality\",reason=\"PolicyError\"} 1.0",
+            "causeway_policy_memo_hits_total{policy=\"lb-locality\"} 0.0",
+            "causeway_policy_circuits_open{policy=\"lb-locality\"} 0.0",
+            "causeway_policy_call_seconds_count{policy=\"lb-locality\"} 2",
+            "causeway_policy_call_seconds_bucket{le=\"+Inf\",policy=\"lb-locality\"} 2",
+            "# TYPE causeway_policy_call_seconds histogram",
+            "# TYPE causeway_policy_fallbacks counter",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in:\n{page}");
+        }
+        let fuel =
+            page.lines().find_map(|line| line.strip_prefix("causeway_policy_fuel_used_total{policy=\"lb-locality\"} "));
+        assert!(fuel.unwrap().parse::<f64>().unwrap() > 1_000.0, "{page}");
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +19,14 @@ use super::{debug, feedback, metrics, objects, policies, stop_on_signal};
 use crate::admin::{self, AdminState};
 use crate::ads::{self, service::AdsServer};
 use crate::agent::service::FeedbackServer;
-use crate::config::{Clusters, ListenAddr, ServeConfig};
+use crate::config::{Clusters, ListenAddr, PolicySources, ServeConfig};
+use crate::kube::connect;
+use crate::policy::apart::{CompileLimits, Compiler};
 use crate::policy::{Engine, Policies};
 use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
+use crate::registry::{self, Registry};
 use crate::store::Store;
+use crate::trust::signature::Keys;
 use crate::trust::{Action, Mode};
 use crate::vip::{self, Ledger};
 use crate::{dns, reconcile::from_row};
@@ -82,9 +86,31 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mut policies = tokio::task::spawn_blocking(move || Policies::new(Engine::new(Some(&folder))?))
         .await
         .context("compiling the built-in policies")??;
-    let life = policies::Life::start(store.clone(), &cache, &mut policies, events.clone())
+    let tally = policies.tally();
+    registry.register(Arc::new(move || metrics::policy_families(&tally)));
+    let most = CompileLimits {
+        cpu_seconds: config.policy_compile_cpu.as_secs(),
+        memory_mib: config.policy_compile_memory_mib,
+    };
+    let (declared, declared_rx) = watch::channel(Arc::default());
+    let settings = policies::Settings {
+        compiler: Compiler::new(&cache, most),
+        sources: policies::Sources {
+            folder: config.policies.folder.clone(),
+            client: match &config.clusters {
+                Clusters::Kubernetes { kubeconfig } => Some(connect::primary(kubeconfig.as_deref()).await?),
+                Clusters::Manifests(_) => None,
+            },
+            registry: registry_of(&config.policies)?,
+        },
+        keys: keys_of(&config.policies)?,
+        declared: declared_rx.clone(),
+    };
+    let life = policies::Life::start(store.clone(), settings, &mut policies, events.clone())
         .await
         .context("loading the policies that were uploaded")?;
+    let life = Arc::new(life);
+    tokio::spawn(policies::follow(life.clone(), declared_rx, shutdown.clone()));
     let outputs = Outputs {
         keeper: match objects {
             Some(objects) => Keeper::Objects(Box::new(objects.virtual_ips), store.clone()),
@@ -93,6 +119,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         inventory,
         dns: table,
         outbox: outbox.clone(),
+        declared,
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
     let spans = vip::Settings { drain_ms: millis(config.drain), grace_ms: millis(config.grace), ..Default::default() };
@@ -111,7 +138,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let ads = AdsServer::new(spawn_ads(&events), limits);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
     let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
-    serve_admin(&config, &ads, source, Arc::new(life), registry, &events, mode, &shutdown, &mut tasks).await?;
+    serve_admin(&config, &ads, source, life, registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 
     let outcome = tokio::select! {
@@ -133,6 +160,30 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let _ = writer.await;
     store.close().await;
     outcome
+}
+
+/// The keys with one of which each policy must be signed.
+fn keys_of(config: &PolicySources) -> anyhow::Result<Keys> {
+    let mut keys = Keys::default();
+    for file in &config.keys {
+        let shown = file.display().to_string();
+        let text = std::fs::read_to_string(file).with_context(|| format!("reading --policy-key {shown}"))?;
+        keys.extend([Keys::from_pem(&shown, &text).context("--policy-key")?]);
+    }
+    if !keys.is_empty() {
+        tracing::info!(%keys, "policies must be signed");
+    }
+    Ok(keys)
+}
+
+fn registry_of(config: &PolicySources) -> anyhow::Result<Registry> {
+    let options = registry::Options {
+        credentials: config.registry_config.clone(),
+        ca: config.registry_ca.clone(),
+        plain_http: config.insecure_registries.clone(),
+        ..registry::Options::default()
+    };
+    Registry::new(options).context("--registry-config or --registry-ca")
 }
 
 fn millis(span: Duration) -> i64 {
@@ -232,13 +283,15 @@ async fn serve_admin(
 ) -> anyhow::Result<()> {
     let counters = ads.metrics();
     registry.register(Arc::new(move || metrics::families(&counters)));
+    let uploads = Arc::new(admin::policies::Uploads::new(UPLOADS));
+    registry.register(uploads.clone());
     let (inspect, inspect_rx) = mpsc::channel(EVENTS);
     tokio::spawn(answer(inspect_rx, source, events.clone(), shutdown.clone()));
     let state = AdminState {
         inspect,
         xds: Arc::new(debug::Streams(ads.registry())),
         policies: life,
-        uploads: Arc::new(Semaphore::new(UPLOADS)),
+        uploads,
         metrics: Arc::new(registry),
         mode,
     };

@@ -28,7 +28,7 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve xDS, DNS and the admin interface
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Show the whole at a glance, and what should be mended
     Status(Status),
     /// Join and leave clusters on API servers
@@ -114,6 +114,27 @@ pub(super) struct Serve {
     /// How long a node may be gone before a VIP's release no longer waits for it, and how long what a drained listener leads to is kept [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
+    /// Folder beneath which the files of Policy objects lie [default: that of --manifests]
+    #[arg(long, value_name = "DIR")]
+    pub policy_dir: Option<String>,
+    /// File of public keys (PEM); each policy must be signed by one of them, as cosign does it; can be repeated
+    #[arg(long, value_name = "FILE")]
+    pub policy_key: Vec<String>,
+    /// Credentials of registries that policies come from, as `docker login` writes them
+    #[arg(long, value_name = "FILE")]
+    pub registry_config: Option<String>,
+    /// Registry that is spoken to without TLS, as loopback ones always are; can be repeated
+    #[arg(long, value_name = "HOST")]
+    pub insecure_registry: Vec<String>,
+    /// Certificates (PEM) that registries may have beside those that the system trusts
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Option<String>,
+    /// CPU time that compiling a policy may take [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub policy_compile_cpu: Option<String>,
+    /// Memory that compiling a policy may take, in MiB [default: 2048]
+    #[arg(long, value_name = "N")]
+    pub policy_compile_memory_mib: Option<String>,
     /// How log lines are written: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -135,6 +156,13 @@ impl Serve {
             .flag("primary", self.primary)
             .flag("drain", self.drain)
             .flag("grace", self.grace)
+            .flag("policy-dir", self.policy_dir)
+            .flag("policy-key", self.policy_key)
+            .flag("registry-config", self.registry_config)
+            .flag("insecure-registry", self.insecure_registry)
+            .flag("registry-ca", self.registry_ca)
+            .flag("policy-compile-cpu", self.policy_compile_cpu)
+            .flag("policy-compile-memory-mib", self.policy_compile_memory_mib)
             .flag("log-format", self.log_format)
     }
 }

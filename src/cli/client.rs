@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +52,7 @@ impl Admin {
 
     /// Asks for a path and reads the answer as JSON.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.ask(&Asked { method: Method::GET, path, body: Bytes::new() }).await
+        self.ask(&Asked::of(Method::GET, path)).await
     }
 
     /// Asks for something and reads the answer as JSON.

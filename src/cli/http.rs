@@ -49,7 +49,7 @@ pub(super) struct Reply {
 /// Connects to `address` and sends a GET for `path`, with `host` as the `Host` header. Takes as long
 /// as it takes: the caller bounds the time.
 pub(super) async fn get(address: SocketAddr, host: &str, path: &str, max_bytes: usize) -> Result<Reply, HttpError> {
-    send(address, host, &Asked { method: Method::GET, path, body: Bytes::new() }, max_bytes).await
+    send(address, host, &Asked::of(Method::GET, path), max_bytes).await
 }
 
 /// What is asked of a server.
@@ -59,8 +59,17 @@ pub(super) struct Asked<'a> {
     pub method: Method,
     /// The path, with its query.
     pub path: &'a str,
+    /// Headers beside those that every request has.
+    pub headers: Vec<(&'static str, String)>,
     /// The body; may be empty.
     pub body: Bytes,
+}
+
+impl<'a> Asked<'a> {
+    /// Without a body.
+    pub fn of(method: Method, path: &'a str) -> Self {
+        Self { method, path, headers: Vec::new(), body: Bytes::new() }
+    }
 }
 
 /// As [`get`], for anything that can be asked.
@@ -75,9 +84,11 @@ pub(super) async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends by itself when `sender` and the body are gone; its errors come out of those as well.
     tokio::spawn(connection);
-    let request = Request::builder()
-        .method(asked.method.clone())
-        .uri(asked.path)
+    let mut request = Request::builder().method(asked.method.clone()).uri(asked.path);
+    for (name, value) in &asked.headers {
+        request = request.header(*name, value);
+    }
+    let request = request
         .header(header::HOST, host)
         .header(header::USER_AGENT, concat!("causeway/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")

@@ -83,7 +83,7 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => {
             drop(out);
-            serve(args, entry)
+            serve(*args, entry)
         }
         Command::Agent(options) => {
             drop(out);
@@ -96,7 +96,10 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
         Command::Cluster(command) => wait(cluster::run(command, &mut out)),
         Command::Snapshot(command) => wait(snapshot::run(command, &mut out)),
         Command::Policy(command) => wait(policy::run(command, &mut out)),
-        Command::PolicyCompiler(args) => Ok(apart::run(&args.cache, args.world, io::stdin().lock(), &mut out)?),
+        Command::PolicyCompiler(args) => {
+            let limits = apart::CompileLimits { cpu_seconds: args.cpu_seconds, memory_mib: args.memory_mib };
+            Ok(apart::run(&args.cache, args.world, limits, io::stdin().lock(), &mut out)?)
+        }
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::Status(args) => wait(status::run(&args, &mut out)),
         Command::Clusters(args) => wait(list::run::<rows::Cluster>(&args.query(), &mut out)),

@@ -235,7 +235,7 @@ impl Row for Policy {
         column("ACCESSES", |r| r.accesses.to_string()),
         column("CALLS", |r| r.calls.calls.to_string()),
         column("FAILURES", |r| r.calls.failures.values().sum::<u64>().to_string()),
-        column("FALLBACKS", |r| r.calls.fallbacks.to_string()),
+        column("FALLBACKS", |r| r.calls.fallbacks.values().sum::<u64>().to_string()),
         column("AGE", |r| r.age_seconds.map(age).unwrap_or_default()),
         wide("MEMO-HITS", |r| r.calls.memo_hits.to_string()),
         wide("FUEL", |r| r.calls.fuel_used.to_string()),

@@ -40,10 +40,17 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "xds-addr", arity: Arity::Many, in_file: true },
     one("admin-addr"),
     one("dns-addr"),
+    one("policy-dir"),
+    Setting { key: "policy-key", arity: Arity::Many, in_file: true },
+    one("registry-config"),
+    Setting { key: "insecure-registry", arity: Arity::Many, in_file: true },
+    one("registry-ca"),
     one("insecure"),
     one("primary"),
     one("drain"),
     one("grace"),
+    one("policy-compile-cpu"),
+    one("policy-compile-memory-mib"),
     one("log-format"),
 ];
 

@@ -80,8 +80,29 @@ pub struct ServeConfig {
     pub drain: Duration,
     /// How long a node may be gone before a VIP's release no longer waits for it.
     pub grace: Duration,
+    /// CPU time that compiling a policy may take: 1 s to 1 h, in whole seconds.
+    pub policy_compile_cpu: Duration,
+    /// Memory that compiling a policy may take, in MiB: 256 to 65536.
+    pub policy_compile_memory_mib: u64,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// Where policies come from, and whose are taken.
+    pub policies: PolicySources,
+}
+
+/// Where policies come from beside uploads, and whose are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySources {
+    /// The folder beneath which the files of `Policy` objects lie; none are read where there is none.
+    pub folder: Option<PathBuf>,
+    /// Files of public keys, in PEM. Where there are any, each component must be signed by one of them.
+    pub keys: Vec<PathBuf>,
+    /// Credentials of registries, as `docker login` writes them.
+    pub registry_config: Option<PathBuf>,
+    /// Registries that are spoken to without TLS, as `host` or `host:port`; loopback addresses always are.
+    pub insecure_registries: Vec<String>,
+    /// Certificates, in PEM, that registries may have beside those that the system trusts.
+    pub registry_ca: Option<PathBuf>,
 }
 
 /// Why a configuration is refused. The command ends with exit code 2.
@@ -194,6 +215,17 @@ impl ServeConfig {
             (Some(_), _, _) => return Err(ConfigError::Exclusive("manifests", "--kubeconfig and --in-cluster")),
             (None, Some(_), true) => return Err(ConfigError::Exclusive("kubeconfig", "--in-cluster")),
         };
+        let path = |key| settings.first(key).map(PathBuf::from);
+        let policies = PolicySources {
+            // Beside the objects that name them, where objects are files.
+            folder: path("policy-dir").or_else(|| clusters.manifests().map(Path::to_owned)),
+            keys: settings.all("policy-key", "a file", |file| Ok(PathBuf::from(file)))?.unwrap_or_default(),
+            registry_config: path("registry-config"),
+            insecure_registries: settings
+                .all("insecure-registry", "a registry's host", |host| Ok(host.to_owned()))?
+                .unwrap_or_default(),
+            registry_ca: path("registry-ca"),
+        };
         Ok(Self {
             clusters,
             data_dir: PathBuf::from(settings.first("data-dir").unwrap_or("causeway-data")),
@@ -210,7 +242,14 @@ impl ServeConfig {
             primary: settings.one("primary", "a cluster's name", layer::parse_name)?,
             drain: settings.one("drain", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(5)),
             grace: settings.one("grace", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(60)),
+            policy_compile_cpu: settings
+                .one("policy-compile-cpu", "a duration", parse_cpu_time)?
+                .unwrap_or(Duration::from_secs(60)),
+            policy_compile_memory_mib: settings
+                .one("policy-compile-memory-mib", "a number of MiB", parse_memory_mib)?
+                .unwrap_or(2048),
             log_format: settings.one("log-format", "a log format", LogFormat::from_str)?.unwrap_or_default(),
+            policies,
         })
     }
 
@@ -296,6 +335,20 @@ impl ServeConfig {
         }
         warnings
     }
+}
+
+/// A time on the CPU. The system counts whole seconds.
+fn parse_cpu_time(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.subsec_nanos() != 0 || !(1..=3600).contains(&time.as_secs()) {
+        return Err("write whole seconds, 1s to 1h".to_owned());
+    }
+    Ok(time)
+}
+
+/// Less than a compiler needs for anything would refuse every policy.
+fn parse_memory_mib(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|mib| (256..=65_536).contains(mib)).ok_or_else(|| "write 256 to 65536".to_owned())
 }
 
 /// Where xDS is served unless told otherwise.

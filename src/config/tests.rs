@@ -126,6 +126,10 @@ fn values_that_cannot_be_read_name_their_origin_and_a_remedy() {
         ("grace", "5d", &["`d` is not a unit"]),
         ("grace", "99999999h", &["longer than a year"]),
         ("grace", "99999999999999999999s", &["longer than a year"]),
+        ("policy-compile-cpu", "500ms", &["write whole seconds, 1s to 1h"]),
+        ("policy-compile-cpu", "2h", &["write whole seconds, 1s to 1h"]),
+        ("policy-compile-memory-mib", "255", &["write 256 to 65536"]),
+        ("policy-compile-memory-mib", "1Gi", &["write 256 to 65536"]),
         ("log-format", "xml", &["text or json"]),
     ];
     for (key, value, parts) in cases {

@@ -25,6 +25,7 @@ pub mod names;
 
 // Clusters that are read.
 /// From a kubeconfig to a client.
+pub mod component;
 pub mod connect;
 /// The cluster manager: which clusters there are, and a reader for each.
 pub mod manager;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::kinds::{
-    ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, SnapshotPod, StatusCondition, VipPoolStatus,
-    VirtualIpStatus,
+    ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, PolicyStatus, SnapshotPod, StatusCondition,
+    VipPoolStatus, VirtualIpStatus,
 };
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::ObjectKey;
@@ -99,6 +99,8 @@ pub struct Waiting {
     pub accesses: BTreeMap<NamespacedName, Option<ClusterAccessStatus>>,
     /// By pool.
     pub pools: BTreeMap<PoolName, Option<VipPoolStatus>>,
+    /// By policy.
+    pub policies: BTreeMap<Arc<str>, Option<PolicyStatus>>,
     /// By address.
     pub vips: BTreeMap<IpAddr, Option<VirtualIpStatus>>,
     /// By users' EndpointSnapshots.

@@ -35,7 +35,7 @@ const ON_PRIMARY: &[Right] = &[
     // What became of what users ask for.
     Right {
         group: CAUSEWAY,
-        resources: &["clusteraccesses/status", "clusterinfos/status", "vippools/status"],
+        resources: &["clusteraccesses/status", "clusterinfos/status", "policies/status", "vippools/status"],
         verbs: &["patch"],
     },
     // The pods of each access, in objects of Causeway's own beside those of users.
@@ -73,6 +73,7 @@ fn resource_of(kind: ObjectKind) -> (&'static str, &'static str) {
         ObjectKind::VipPool => (CAUSEWAY, "vippools"),
         ObjectKind::ClusterAccess => (CAUSEWAY, "clusteraccesses"),
         ObjectKind::EndpointSnapshot => (CAUSEWAY, "endpointsnapshots"),
+        ObjectKind::Policy => (CAUSEWAY, "policies"),
     }
 }
 
@@ -175,7 +176,11 @@ pub fn primary(namespace: &str) -> Vec<Manifest> {
     let mut manifests = vec![account(CONTROL_PLANE, namespace)];
     manifests.extend(cluster_role_for(CONTROL_PLANE, namespace, &on_primary()));
     // Only of this namespace: what lies in others is not Causeway's.
-    let kubeconfigs = json!({ "rules": [rule("", &["configmaps", "secrets"], WATCHED)] });
+    let kubeconfigs = json!({ "rules": [
+        rule("", &["configmaps", "secrets"], WATCHED),
+        // Components of policies.
+        rule("", &["configmaps"], &["get"]),
+    ] });
     manifests.push(named(Manifest::of::<Role>(KUBECONFIGS, kubeconfigs).within(namespace)));
     let binding = json!({ "roleRef": role_ref("Role", KUBECONFIGS), "subjects": subject(CONTROL_PLANE, namespace) });
     manifests.push(named(Manifest::of::<RoleBinding>(KUBECONFIGS, binding).within(namespace)));

@@ -228,6 +228,7 @@ impl Decoded {
             (kinds::API_VERSION, "ClusterInfo") => convert_as::<kinds::ClusterInfo>(&node, convert::cluster_info),
             (kinds::API_VERSION, "ClusterAccess") => convert_as::<kinds::ClusterAccess>(&node, convert::cluster_access),
             (kinds::API_VERSION, "VipPool") => convert_as::<kinds::VipPool>(&node, convert::vip_pool),
+            (kinds::API_VERSION, "Policy") => convert_as::<kinds::Policy>(&node, convert::policy),
             (kinds::API_VERSION, "EndpointSnapshot") => {
                 convert_as::<kinds::EndpointSnapshot>(&node, convert::endpoint_snapshot)
             }
@@ -265,7 +266,7 @@ impl Decoded {
     /// A kind that is not read. Others' kinds are ordinary in a dump of a cluster; what looks like
     /// one of ours, misspelt, is a mistake that must not pass in silence.
     fn other_kind(&mut self, node: &Node<'_>, identity: &Identity) {
-        const OURS: [&str; 4] = ["ClusterInfo", "ClusterAccess", "VipPool", "EndpointSnapshot"];
+        const OURS: [&str; 5] = ["ClusterInfo", "ClusterAccess", "VipPool", "EndpointSnapshot", "Policy"];
         const LATER: [&str; 1] = ["VirtualIp"];
         let Identity { api_version, kind, object } = identity;
         let line = |field: &str| node.line_of(field);

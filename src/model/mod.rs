@@ -6,6 +6,7 @@ pub type Timestamp = i64;
 pub mod decision;
 pub mod id;
 pub mod object;
+pub mod policy;
 pub mod slot;
 pub mod snapshot;
 pub mod world;

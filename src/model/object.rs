@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::id::{ClusterName, NamespacedName, PoolName};
+use super::policy::PolicySpec;
 use super::snapshot::UserSnapshot;
 
 /// Kubernetes labels.
@@ -34,6 +35,8 @@ pub enum Object {
     Pool(Pool),
     /// What a user says of an access's backends.
     Snapshot(UserSnapshot),
+    /// A component that decides.
+    Policy(PolicySpec),
 }
 
 /// The kinds of [`Object`].
@@ -55,6 +58,8 @@ pub enum ObjectKind {
     VipPool,
     /// `causeway.dev/v1alpha1` EndpointSnapshot.
     EndpointSnapshot,
+    /// `causeway.dev/v1alpha1` Policy.
+    Policy,
 }
 
 /// Identifies an object within its cluster.
@@ -91,6 +96,7 @@ impl Object {
             Object::Access(a) => (ObjectKind::ClusterAccess, a.id.namespace.clone(), a.id.name.clone()),
             Object::Pool(p) => (ObjectKind::VipPool, none, Arc::from(p.name.as_str())),
             Object::Snapshot(s) => (ObjectKind::EndpointSnapshot, s.id.namespace.clone(), s.id.name.clone()),
+            Object::Policy(p) => (ObjectKind::Policy, none, p.name.clone()),
         };
         ObjectKey { kind, namespace, name }
     }

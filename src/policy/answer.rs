@@ -3,7 +3,7 @@
 use super::bindings::lb::causeway::policy::lb as wit;
 use super::envelope::{check_groups, check_settings};
 use super::question::LbQuestion;
-use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, OutlierDetection, Readiness};
+use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, OutlierDetection};
 
 /// Reads an answer: numbers become what they stand for.
 ///
@@ -43,7 +43,8 @@ pub fn decided(question: &LbQuestion<'_>, answer: wit::Decision) -> Result<LbDec
 }
 
 fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGroup>, String> {
-    let given = question.endpoints.list();
+    // Columns, since the endpoints themselves are large and scattered.
+    let (given, own_weights) = (question.endpoints.addresses(), question.endpoints.weights());
     let localities = question.endpoints.localities();
     let (chosen, weights) = (&answer.endpoints, &answer.weights);
     if !weights.is_empty() && weights.len() != chosen.len() {
@@ -65,26 +66,26 @@ fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGro
         // As many as all groups count are there.
         for position in next..next + group.count as usize {
             let index = chosen[position] as usize;
-            let Some(endpoint) = given.get(index) else {
+            let Some(&address) = given.get(index) else {
                 return Err(format!("endpoint {index} is none of the {} that were given", given.len()));
             };
-            let address = endpoint.address;
             if std::mem::replace(&mut used[index], true) {
                 return Err(format!("endpoint {address} is used twice"));
             }
-            let weight = if weights.is_empty() { question.endpoints.weights()[index] } else { weights[position] };
+            let weight = if weights.is_empty() { own_weights[index] } else { weights[position] };
             if weight == 0 {
                 return Err(format!(
                     "endpoint {address} has the weight 0; leave it out, or put it into a draining group"
                 ));
             }
-            endpoints.push(LbEndpoint { address, cluster: endpoint.cluster.clone(), weight, draining: group.draining });
+            let cluster = question.endpoints.cluster(index).clone();
+            endpoints.push(LbEndpoint { address, cluster, weight, draining: group.draining });
         }
         next += group.count as usize;
         takes_requests |= !group.draining && !endpoints.is_empty();
         groups.push(LbGroup { priority: group.priority, locality: locality.clone(), weight: group.weight, endpoints });
     }
-    let usable = given.iter().filter(|endpoint| endpoint.readiness != Readiness::NotReady).count();
+    let usable = question.endpoints.usable();
     if usable > 0 && !takes_requests {
         return Err(format!("no endpoint would get requests, though {usable} can be used"));
     }

@@ -14,20 +14,40 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::component::{Component, LoadError, MOST_BYTES, World};
+use super::component::{Component, LoadError, MOST_BYTES};
 use super::engine::Engine;
+use crate::model::policy::World;
 
-/// CPU time of a compilation, over all cores, in seconds. One from JavaScript of 1.6 MB needs one, one from Python of 18 MB
-/// five.
-const MOST_CPU_SECONDS: u64 = 60;
-/// Memory of a compilation, in bytes, as `RLIMIT_DATA` counts it: what can be written to and is nobody else's.
-/// `RLIMIT_AS` would count the places of the engine's pool too, which are tens of GiB that are never touched.
-const MOST_MEMORY: u64 = 2 << 30;
-/// How long a compilation is waited for, whatever else the machine does.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a compilation is waited for at least: it yields to others, who may leave it a small part of the machine.
+const LEAST_PATIENCE: Duration = Duration::from_secs(180);
+
+/// What a compilation may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// CPU time, over all cores, in seconds; at least 1.
+    pub cpu_seconds: u64,
+    /// Memory, in MiB, as `RLIMIT_DATA` counts it: what can be written to and is nobody else's. `RLIMIT_AS` would count the
+    /// places of the engine's pool too, which are tens of GiB that are never touched.
+    pub memory_mib: u64,
+}
+
+impl Default for CompileLimits {
+    /// One from JavaScript of 1.6 MB needs a second, one from Python of 18 MB five.
+    fn default() -> Self {
+        Self { cpu_seconds: 60, memory_mib: 2048 }
+    }
+}
+
+impl CompileLimits {
+    /// How long it is waited for, whatever else the machine does.
+    fn patience(self) -> Duration {
+        Duration::from_secs(self.cpu_seconds.saturating_mul(3)).max(LEAST_PATIENCE)
+    }
+}
+
 /// What it adds to its niceness (nice(2)): it yields to whatever serves.
 const NICE: i32 = 10;
-/// The end of what a process said before it died, that is looked at.
+/// The beginning of what a process said before it died, and the end of it, that are looked at.
 const LAST_WORDS: usize = 4096;
 
 /// The hidden command of the `causeway` binary that is such a process.
@@ -69,13 +89,14 @@ enum Verdict {
 pub struct Compiler {
     program: PathBuf,
     cache: PathBuf,
+    limits: CompileLimits,
 }
 
 impl Compiler {
     /// Compiles with this binary into the cache of an [`Engine`].
-    pub fn new(cache: &Path) -> Self {
+    pub fn new(cache: &Path, limits: CompileLimits) -> Self {
         // Is this binary also when another was put in its place.
-        Self { program: "/proc/self/exe".into(), cache: cache.to_owned() }
+        Self { program: "/proc/self/exe".into(), cache: cache.to_owned(), limits }
     }
 
     /// Compiles, and finds out of which world it is where that is not said.
@@ -87,7 +108,9 @@ impl Compiler {
             return Err(refused(&LoadError::TooLarge { size: bytes.len(), most: MOST_BYTES }));
         }
         let mut command = Command::new(&self.program);
+        let CompileLimits { cpu_seconds, memory_mib } = self.limits;
         command.arg(COMMAND).arg("--cache").arg(&self.cache);
+        command.args(["--cpu-seconds", &cpu_seconds.to_string(), "--memory-mib", &memory_mib.to_string()]);
         if let Some(world) = world {
             command.args(["--world", world.name()]);
         }
@@ -101,34 +124,37 @@ impl Compiler {
             }
         };
         let ended = async { tokio::join!(hand_over, child.wait_with_output()).1 };
-        let output = match tokio::time::timeout(PATIENCE, ended).await {
+        let patience = self.limits.patience();
+        let output = match tokio::time::timeout(patience, ended).await {
             Ok(output) => output.map_err(CompileError::Process)?,
-            Err(_) => return Err(exploded(format!("took more than {} s", PATIENCE.as_secs()))),
+            Err(_) => return Err(exploded(format!("took more than {} s", patience.as_secs()))),
         };
-        understood(&output)
+        understood(&output, self.limits)
     }
 }
 
 /// What the process's end means.
-fn understood(output: &Output) -> Result<World, CompileError> {
+fn understood(output: &Output, limits: CompileLimits) -> Result<World, CompileError> {
     match serde_json::from_slice(&output.stdout) {
         Ok(Verdict::Is(world)) if output.status.success() => Ok(world),
         Ok(Verdict::Refused { reason, message }) => Err(CompileError::Refused { reason, message }),
-        _ => Err(exploded(cause_of_death(output.status, &output.stderr))),
+        _ => Err(exploded(cause_of_death(output.status, &output.stderr, limits))),
     }
 }
 
-fn cause_of_death(status: ExitStatus, stderr: &[u8]) -> String {
+fn cause_of_death(status: ExitStatus, stderr: &[u8], limits: CompileLimits) -> String {
     const SIGKILL: i32 = 9;
     const SIGSEGV: i32 = 11;
     const SIGXCPU: i32 = 24;
-    let said = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(LAST_WORDS)..]).into_owned();
+    // What happened is said first, and followed by a backtrace, which may be long.
+    let (first, last) = (&stderr[..stderr.len().min(LAST_WORDS)], &stderr[stderr.len().saturating_sub(LAST_WORDS)..]);
+    let said = [String::from_utf8_lossy(first), String::from_utf8_lossy(last)].concat();
     let is_said = |text: &str| said.contains(text);
     match status.signal() {
-        Some(SIGXCPU) => format!("took more than {MOST_CPU_SECONDS} s of CPU time"),
+        Some(SIGXCPU) => format!("took more than {} s of CPU time", limits.cpu_seconds),
         // The standard library's words, before it aborts.
         _ if is_said("memory allocation of") || is_said("Cannot allocate memory") => {
-            format!("took more than {} MiB of memory", MOST_MEMORY >> 20)
+            format!("took more than {} MiB of memory", limits.memory_mib)
         }
         _ if is_said("has overflowed its stack") => "overflowed the compiler's stack".to_owned(),
         Some(SIGSEGV) => "overflowed the compiler's stack".to_owned(),
@@ -156,8 +182,14 @@ fn refused(error: &LoadError) -> CompileError {
 ///
 /// # Errors
 /// When it cannot limit itself, read or write, or there is no engine.
-pub fn run(cache: &Path, world: Option<World>, input: impl Read, mut output: impl Write) -> io::Result<()> {
-    limit_this_process()?;
+pub fn run(
+    cache: &Path,
+    world: Option<World>,
+    limits: CompileLimits,
+    input: impl Read,
+    mut output: impl Write,
+) -> io::Result<()> {
+    limit_this_process(limits)?;
     let mut bytes = Vec::new();
     input.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     let engine = Engine::new(Some(cache)).map_err(io::Error::other)?;
@@ -184,12 +216,13 @@ fn of_some_world(engine: &Engine, world: Option<World>, bytes: &[u8]) -> Result<
     }
 }
 
-fn limit_this_process() -> io::Result<()> {
+fn limit_this_process(CompileLimits { cpu_seconds, memory_mib }: CompileLimits) -> io::Result<()> {
     let limit =
         |resource, most: u64, at_last: u64| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(at_last) });
     // The first limit ends it with a signal that says why, the second in any case.
-    limit(Resource::Cpu, MOST_CPU_SECONDS, MOST_CPU_SECONDS + 1)?;
-    limit(Resource::Data, MOST_MEMORY, MOST_MEMORY)?;
+    limit(Resource::Cpu, cpu_seconds, cpu_seconds.saturating_add(1))?;
+    let memory = memory_mib.saturating_mul(1 << 20);
+    limit(Resource::Data, memory, memory)?;
     // It may die of this, and nobody wants to see it.
     limit(Resource::Core, 0, 0)?;
     nice(NICE)?;
@@ -213,9 +246,13 @@ mod tests {
             (by_signal(9), "", "was ended by the system, which is short of memory"),
             (by_signal(101 << 8), "\nthread panicked at x\nnote\n", "(exit status: 101: thread panicked at x)"),
         ] {
-            let found = cause_of_death(status, stderr.as_bytes());
+            let found = cause_of_death(status, stderr.as_bytes(), CompileLimits::default());
             assert!(found.contains(what), "{found}");
         }
+        let long =
+            format!("memory allocation of 9 bytes failed\nstack backtrace:\n{}", "  at somewhere\n".repeat(1_000));
+        let found = cause_of_death(by_signal(6), long.as_bytes(), CompileLimits { cpu_seconds: 5, memory_mib: 300 });
+        assert_eq!(found, "took more than 300 MiB of memory");
     }
 
     #[test]
@@ -225,9 +262,10 @@ mod tests {
             stdout: stdout.as_bytes().to_vec(),
             stderr: Vec::new(),
         };
-        assert!(matches!(understood(&output("")), Err(CompileError::Exploded { .. })));
-        assert!(matches!(understood(&output(r#"{"Is":"vip-policy"}"#)), Ok(World::Vip)));
+        let understood = |stdout: &str| understood(&output(stdout), CompileLimits::default());
+        assert!(matches!(understood(""), Err(CompileError::Exploded { .. })));
+        assert!(matches!(understood(r#"{"Is":"vip-policy"}"#), Ok(World::Vip)));
         let refused = r#"{"Refused":{"reason":"Module","message":"m"}}"#;
-        assert!(matches!(understood(&output(refused)), Err(CompileError::Refused { .. })));
+        assert!(matches!(understood(refused), Err(CompileError::Refused { .. })));
     }
 }

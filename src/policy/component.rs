@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component as Compiled, HasSelf, Linker};
@@ -14,6 +14,7 @@ use super::bindings::{lb, vip};
 use super::engine::{Engine, Level, Limits, Line, State};
 use super::question::LbQuestion;
 use crate::model::decision::LbDecision;
+use crate::model::policy::World;
 
 /// The largest component that is taken, in bytes. One from Python is 18 MB, from JavaScript 1.6 MB.
 pub const MOST_BYTES: usize = 32 << 20;
@@ -22,6 +23,8 @@ const MAY_IMPORT: [&str; 3] = ["causeway:policy/log@0.1.0", "causeway:policy/lb@
 /// The most machine code that a component may become, in bytes: it stays in memory. Code of compilers becomes three to
 /// five times its size.
 const MOST_CODE: usize = 256 << 20;
+/// [`CallError::reason`] of what would take away too much.
+pub(super) const TOO_MANY_REMOVED: &str = "TooManyRemoved";
 /// Names that a refusal lists.
 const MOST_NAMES: usize = 5;
 
@@ -76,17 +79,6 @@ impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// What a policy decides on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum World {
-    /// Where a service's traffic goes.
-    #[serde(rename = "lb-policy")]
-    Lb,
-    /// Which address a service gets.
-    #[serde(rename = "vip-policy")]
-    Vip,
 }
 
 impl World {
@@ -216,6 +208,20 @@ pub enum CallError {
     /// It answered with something that cannot be done.
     #[error("its answer is refused: {0}")]
     Refused(String),
+    /// It answered with something that would take away more of what is in service than it may.
+    #[error(
+        "it takes {removed} of {of} endpoints out of service ({} %), and at most {most} % may go at once: let it go in \
+         smaller steps, or raise the policy's maxRemovedPercent",
+        .removed * 100 / .of.max(&1)
+    )]
+    TooManyRemoved {
+        /// Endpoints that would get no requests any more.
+        removed: usize,
+        /// Endpoints that get them by its last decision, and could go on.
+        of: usize,
+        /// The limit, in percent.
+        most: u32,
+    },
 }
 
 impl CallError {
@@ -228,6 +234,7 @@ impl CallError {
             Self::StackOverflow => "StackOverflow",
             Self::Trapped(_) => "Trapped",
             Self::Refused(_) => "DecisionRefused",
+            Self::TooManyRemoved { .. } => TOO_MANY_REMOVED,
         }
     }
 }
@@ -292,8 +299,12 @@ impl Component {
         if bytes.get(..8) == Some(b"\0asm\x01\0\0\0") {
             return Err(LoadError::Module);
         }
-        let compiled =
-            Compiled::from_binary(engine.inner(), bytes).map_err(|error| LoadError::Malformed(format!("{error:#}")))?;
+        if !bytes.starts_with(b"\0asm") {
+            return Err(LoadError::Malformed(
+                "it does not begin as WebAssembly does, with a zero byte and `asm`".to_owned(),
+            ));
+        }
+        let compiled = Compiled::from_binary(engine.inner(), bytes).map_err(unreadable)?;
         check_shape(engine, world, &compiled)?;
         let wrong = |error: wasmtime::Error| LoadError::WrongTypes { world, reason: format!("{error:#}") };
         let mut linker = Linker::<State>::new(engine.inner());
@@ -418,6 +429,12 @@ impl Component {
         });
         Answer { outcome, lines: state.lines, lines_left_out: state.lines_left_out, fuel_used }
     }
+}
+
+/// What does not fit into the pool is told in the same kind of error as what cannot be read, and has another remedy.
+fn unreadable(error: wasmtime::Error) -> LoadError {
+    let why = format!("{error:#}");
+    if why.contains("pooling allocator") { LoadError::TooHungry(why) } else { LoadError::Malformed(why) }
 }
 
 /// Imports and exports, before a linker says in its own words what is wrong with them.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{
-    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimits,
-    StoreLimitsBuilder, UpdateDeadline,
+    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store,
+    UpdateDeadline,
 };
 
 use super::bindings::{lb, vip};
@@ -19,7 +19,7 @@ use super::bindings::{lb, vip};
 pub struct Limits {
     /// Instructions, as Wasmtime counts them; a byte copied in bulk counts as one. At least 1.
     pub fuel: u64,
-    /// Memory of an instance, in MiB: 1 to [`Limits::MOST_MEMORY_MIB`].
+    /// Memory of an instance, all of its memories together, in MiB: 1 to [`Limits::MOST_MEMORY_MIB`].
     pub memory_mib: u32,
 }
 
@@ -50,6 +50,9 @@ const IDLE_TICKS: u32 = 1_000;
 const REST: Duration = Duration::from_secs(60);
 /// Policies that run at the same time: the owner of the truth, and those who try one out.
 const AT_ONCE: u32 = 16;
+/// Memories of an instance. A component of Rust has one; one of JavaScript has three, since what stands for WASI in it is
+/// modules with memories of their own.
+const MEMORIES: u32 = 4;
 /// Entries of an instance's tables: functions that are called by pointer.
 const TABLE_ELEMENTS: usize = 20_000;
 /// The stack of a call, in bytes. Deeper recursion is a trap.
@@ -85,9 +88,32 @@ pub struct Line {
     pub text: String,
 }
 
+/// What an instance may still take.
+struct Room {
+    /// Bytes, for all of its memories together.
+    memory: usize,
+}
+
+impl ResourceLimiter for Room {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|most| desired > most) {
+            return Ok(false);
+        }
+        match self.memory.checked_sub(desired.saturating_sub(current)) {
+            Some(left) => self.memory = left,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= maximum.unwrap_or(TABLE_ELEMENTS).min(TABLE_ELEMENTS))
+    }
+}
+
 /// What a call has besides its instance.
 pub(super) struct State {
-    limits: StoreLimits,
+    room: Room,
     /// What it wrote.
     pub(super) lines: Vec<Line>,
     /// How many lines were left out.
@@ -180,10 +206,9 @@ impl Engine {
     /// What one call runs in: to be thrown away after it.
     pub(super) fn store(&self, limits: Limits) -> Result<Store<State>, wasmtime::Error> {
         let memory = (limits.memory_mib.min(Limits::MOST_MEMORY_MIB) as usize) << 20;
-        let limiter = StoreLimitsBuilder::new().memory_size(memory).table_elements(TABLE_ELEMENTS).build();
-        let state = State { limits: limiter, lines: Vec::new(), lines_left_out: 0 };
+        let state = State { room: Room { memory }, lines: Vec::new(), lines_left_out: 0 };
         let mut store = Store::new(&self.inner, state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter(|state| &mut state.room);
         store.set_fuel(limits.fuel)?;
         store.set_hostcall_fuel(MOST_HANDED_OVER);
         let most_cpu_ms = LEAST_CPU_MS.max((limits.fuel / 1_000_000).saturating_mul(CPU_MS_A_MILLION));
@@ -212,10 +237,10 @@ fn config() -> Config {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(AT_ONCE)
         .total_core_instances(AT_ONCE * 8)
-        .total_memories(AT_ONCE)
+        .total_memories(AT_ONCE * MEMORIES)
         .total_tables(AT_ONCE * 8)
         .max_core_instances_per_component(64)
-        .max_memories_per_component(1)
+        .max_memories_per_component(MEMORIES)
         .max_tables_per_component(8)
         .max_component_instance_size(1 << 20)
         .max_core_instance_size(1 << 20)
@@ -290,5 +315,22 @@ impl Clock {
         if self.is_resting.load(Ordering::SeqCst) && self.is_resting.swap(false, Ordering::SeqCst) {
             self.ticker.unpark();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_of_an_instance_share_what_it_may_have() {
+        let mut room = Room { memory: 64 << 20 };
+        let mut grows = |from: usize, to: usize| room.memory_growing(from << 20, to << 20, None).unwrap();
+        assert!(grows(0, 40));
+        assert!(!grows(0, 25), "a second one begins with too much");
+        assert!(grows(0, 20));
+        assert!(grows(40, 44));
+        assert!(!grows(20, 21), "all is taken");
+        assert!(!Room { memory: 64 << 20 }.memory_growing(0, 2, Some(1)).unwrap(), "its own limit holds, too");
     }
 }

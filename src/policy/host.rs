@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::component::{Answer, CallError, Component, Digest, LoadError, Needs, World};
+use super::circuit::Circuits;
+use super::component::{Answer, CallError, Component, Digest, LoadError, Needs, TOO_MANY_REMOVED};
 use super::engine::{Engine, EngineError, Limits, Line};
 use super::memo::{Memo, MemoKey};
 use super::question::LbQuestion;
-use super::{kept, vip};
+use super::tally::{Counts, Tally};
+use super::{kept, removal, vip};
 use crate::model::Timestamp;
 use crate::model::decision::{LbAlgorithm, LbDecision, Sender, VipDecision, VipInput};
+use crate::model::policy::{OnFailure, World};
 
 /// The load-balancing policy where an access names none.
 pub const DEFAULT_LB: &str = "lb-locality";
@@ -32,22 +35,6 @@ pub fn built_in(name: &str) -> Option<&'static [u8]> {
 
 /// Decisions that are kept for when they are asked for again.
 const MEMO: usize = 65_536;
-/// Failures in a row after which a policy is not asked about a subject for a while.
-const PATIENCE: u32 = 3;
-/// For how long it is not asked then, in ms.
-const REST_MS: i64 = 30_000;
-/// Lines that are kept of each policy.
-const MOST_LINES: usize = 256;
-
-/// What holds where a policy fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnFailure {
-    /// Its last good decision, less the endpoints that are gone.
-    #[default]
-    KeepLast,
-    /// What the default policy decides.
-    Default,
-}
 
 /// A policy in force.
 #[derive(Clone, Debug)]
@@ -58,10 +45,21 @@ pub struct Policy {
     pub component: Arc<Component>,
     /// What a call may use.
     pub limits: Limits,
+    /// How much of what is in service one decision may take away, in percent: 1 to 100, which is no limit. The first
+    /// decision about a subject since the process began has nothing that it could be compared with.
+    pub max_removed_percent: u32,
     /// Its own configuration; an access's is laid over it.
     pub config: Value,
     /// What holds where it fails.
     pub on_failure: OnFailure,
+}
+
+impl Policy {
+    /// What holds where it fails in this way.
+    fn on(&self, failure: &Failure) -> OnFailure {
+        // Who may not take away what is in service may not have it taken away by another either.
+        if failure.reason == TOO_MANY_REMOVED { OnFailure::KeepLast } else { self.on_failure }
+    }
 }
 
 /// Something that a policy is used for, checked.
@@ -150,43 +148,12 @@ pub struct Decided {
     pub failure: Option<Failure>,
 }
 
-/// What became of a policy's calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Calls.
-    pub calls: u64,
-    /// Questions that were answered from the memo.
-    pub memo_hits: u64,
-    /// Calls that gave no answer that could be used, by [`CallError::reason`].
-    pub failures: BTreeMap<&'static str, u64>,
-    /// Decisions that others made in its place.
-    pub fallbacks: u64,
-    /// Fuel, of all calls.
-    pub fuel_used: u64,
-    /// The last failure, and when.
-    pub last_failure: Option<(Timestamp, String)>,
-}
-
-#[derive(Debug, Default)]
-struct Record {
-    counts: Counts,
-    lines: std::collections::VecDeque<(Timestamp, Line)>,
-}
-
-#[derive(Debug)]
-struct Circuit {
-    failures: u32,
-    last: Failure,
-    at: Timestamp,
-}
-
 #[derive(Debug)]
 struct Learned {
     memo: Memo,
     inspected: HashMap<(Digest, Arc<str>), Result<u32, CallError>>,
     last: HashMap<Subject, Arc<LbDecision>>,
-    circuits: HashMap<(Subject, Digest, Arc<str>), Circuit>,
-    records: BTreeMap<Arc<str>, Record>,
+    circuits: Circuits,
 }
 
 /// The defaults cannot be run.
@@ -210,6 +177,7 @@ pub struct Policies {
     engine: Engine,
     in_force: BTreeMap<Arc<str>, Policy>,
     learned: Mutex<Learned>,
+    tally: Tally,
 }
 
 impl std::fmt::Debug for Policies {
@@ -224,14 +192,14 @@ impl Policies {
     /// # Errors
     /// When they cannot be compiled.
     pub fn new(engine: Engine) -> Result<Self, HostError> {
+        let tally = Tally::default();
         let learned = Learned {
             memo: Memo::new(MEMO),
             inspected: HashMap::new(),
             last: HashMap::new(),
-            circuits: HashMap::new(),
-            records: BTreeMap::new(),
+            circuits: Circuits::new(tally.clone()),
         };
-        let mut policies = Self { engine, in_force: BTreeMap::new(), learned: Mutex::new(learned) };
+        let mut policies = Self { engine, in_force: BTreeMap::new(), learned: Mutex::new(learned), tally };
         for (name, _, _) in BUILT_IN {
             policies.restore(name)?;
         }
@@ -245,16 +213,14 @@ impl Policies {
         };
         let component =
             Component::load(&self.engine, world, bytes).map_err(|error| HostError::BuiltIn { name, error })?;
-        self.in_force.insert(
-            name.into(),
-            Policy {
-                name: name.into(),
-                component: Arc::new(component),
-                limits: Limits::default(),
-                config: Value::Null,
-                on_failure: OnFailure::KeepLast,
-            },
-        );
+        self.put(Policy {
+            name: name.into(),
+            component: Arc::new(component),
+            limits: Limits::default(),
+            max_removed_percent: removal::NO_LIMIT,
+            config: Value::Null,
+            on_failure: OnFailure::KeepLast,
+        });
         Ok(true)
     }
 
@@ -270,6 +236,12 @@ impl Policies {
 
     /// Puts a policy in force, in the place of the one of its name.
     pub fn put(&mut self, policy: Policy) {
+        self.tally.put(&policy.name, policy.component.world(), policy.component.digest());
+        // It may have more fuel than the one that failed, or other limits.
+        let mut learned = self.learned();
+        learned.circuits.close_all_of(&policy.name);
+        learned.inspected.retain(|(digest, _), _| *digest != policy.component.digest());
+        drop(learned);
         self.in_force.insert(policy.name.clone(), policy);
     }
 
@@ -278,10 +250,11 @@ impl Policies {
     /// # Errors
     /// When that cannot be compiled, which it could at the start.
     pub fn remove(&mut self, name: &str) -> Result<(), HostError> {
+        // What is counted of it from here on is another policy's.
+        self.tally.remove(name);
         if !self.restore(name)? {
             self.in_force.remove(name);
         }
-        self.learned().records.remove(name);
         Ok(())
     }
 
@@ -317,10 +290,9 @@ impl Policies {
         if let Some(known) = self.learned().inspected.get(&key) {
             return known.clone();
         }
-        let answer = policy.component.inspect(policy.limits, config);
-        let outcome = answer.outcome.clone().map(|Needs { buckets }| buckets);
+        let answer = self.timed(policy, 0, || policy.component.inspect(policy.limits, config));
+        let outcome = answer.outcome.map(|Needs { buckets }| buckets);
         let mut learned = self.learned();
-        learned.note(policy, answer, 0);
         if learned.inspected.len() >= MEMO {
             learned.inspected.clear();
         }
@@ -335,23 +307,47 @@ impl Policies {
             let failure = Failure { policy: choice.policy.clone(), reason: "PolicyNotFound", message };
             return self.fall_back(OnFailure::KeepLast, subject, question, failure);
         };
-        let circuit = (subject.clone(), policy.component.digest(), choice.config.clone());
-        let resting = self.learned().circuits.get(&circuit).and_then(|circuit| circuit.rests(now));
+        let asked = (policy.component.digest(), &choice.config);
+        let resting = self.learned().circuits.rests(subject, asked, now);
         if let Some(failure) = resting {
-            return self.fall_back(policy.on_failure, subject, question, failure);
+            return self.fall_back(policy.on(&failure), subject, question, failure);
         }
-        match self.ask(policy, question, now) {
+        let answer = self.ask(policy, question, now);
+        match answer.and_then(|decision| self.compared(policy, subject, question, decision, now)) {
             Ok(decision) => {
                 let mut learned = self.learned();
-                learned.circuits.remove(&circuit);
+                learned.circuits.close(subject);
                 learned.last.insert(subject.clone(), decision.clone());
                 Decided { decision, failure: None }
             }
             Err(error) => {
                 let message = format!("policy `{}` ({}): {error}", policy.name, policy.component.digest());
                 let failure = Failure { policy: policy.name.clone(), reason: error.reason(), message };
-                self.learned().failed(circuit, &failure, now);
-                self.fall_back(policy.on_failure, subject, question, failure)
+                self.learned().circuits.failed(subject, asked, &failure, now);
+                self.fall_back(policy.on(&failure), subject, question, failure)
+            }
+        }
+    }
+
+    /// Takes a decision only where it takes little enough of the last one out of service. The memo has decisions by what
+    /// is asked, whatever held before, so that this comes after it.
+    fn compared(
+        &self,
+        policy: &Policy,
+        subject: &Subject,
+        question: &LbQuestion<'_>,
+        decision: Arc<LbDecision>,
+        now: Timestamp,
+    ) -> Result<Arc<LbDecision>, CallError> {
+        if policy.max_removed_percent >= removal::NO_LIMIT {
+            return Ok(decision);
+        }
+        let Some(last) = self.learned().last.get(subject).cloned() else { return Ok(decision) };
+        match removal::check(&last, &decision, question.endpoints, policy.max_removed_percent) {
+            Ok(()) => Ok(decision),
+            Err(error) => {
+                self.tally.count(&policy.name, |counts| counts.failed(error.reason(), error.to_string(), now));
+                Err(error)
             }
         }
     }
@@ -359,21 +355,25 @@ impl Policies {
     /// Asks, unless it was asked before.
     fn ask(&self, policy: &Policy, question: &LbQuestion<'_>, now: Timestamp) -> Result<Arc<LbDecision>, CallError> {
         let key = MemoKey { digest: policy.component.digest(), question: question.hash() };
-        {
-            let mut learned = self.learned();
-            if let Some(known) = learned.memo.get(&key) {
-                learned.record(&policy.name).counts.memo_hits += 1;
-                return Ok(known);
-            }
+        let known = self.learned().memo.get(&key);
+        if let Some(known) = known {
+            self.tally.count(&policy.name, |counts| counts.memo_hits += 1);
+            return Ok(known);
         }
-        let answer = policy.component.decide(policy.limits, question);
-        let outcome = answer.outcome.clone().map(Arc::new);
-        let mut learned = self.learned();
-        learned.note(policy, answer, now);
+        let answer = self.timed(policy, now, || policy.component.decide(policy.limits, question));
+        let outcome = answer.outcome.map(Arc::new);
         if let Ok(decision) = &outcome {
-            learned.memo.put(key, decision.clone());
+            self.learned().memo.put(key, decision.clone());
         }
         outcome
+    }
+
+    /// Makes a call, and notes what became of it.
+    fn timed<T>(&self, policy: &Policy, now: Timestamp, call: impl FnOnce() -> Answer<T>) -> Answer<T> {
+        let begun = Instant::now();
+        let answer = call();
+        self.tally.note(&policy.name, &answer, begun.elapsed(), now);
+        answer
     }
 
     fn fall_back(
@@ -384,7 +384,7 @@ impl Policies {
         mut failure: Failure,
     ) -> Decided {
         let last = self.learned().last.get(subject).cloned();
-        self.learned().record(&failure.policy).counts.fallbacks += 1;
+        self.fell_back(&failure);
         if on_failure == OnFailure::KeepLast
             && let Some(kept) = last.as_ref().and_then(|last| kept::kept(last, question.endpoints))
         {
@@ -424,7 +424,7 @@ impl Policies {
                 message: format!("policy `{}` is gone; `{DEFAULT_VIP}` decides in its place", choice.policy),
             },
         };
-        self.learned().record(&failure.policy).counts.fallbacks += 1;
+        self.fell_back(&failure);
         let by_default = self.in_force.get(DEFAULT_VIP).map(|policy| self.ask_for_address(policy, input, "null", now));
         let decision = match by_default {
             Some(Ok(decision)) => decision,
@@ -440,79 +440,42 @@ impl Policies {
         config: &str,
         now: Timestamp,
     ) -> Result<VipDecision, CallError> {
-        let answer = vip::handed_over(input, config, |question| policy.component.assign(policy.limits, question));
-        let answer = answer.and_then(|answer| vip::decided(input, answer).map_err(CallError::Refused));
-        let outcome = answer.outcome.clone();
-        self.learned().note(policy, answer, now);
-        outcome
+        let ask = || {
+            let answer = vip::handed_over(input, config, |question| policy.component.assign(policy.limits, question));
+            answer.and_then(|answer| vip::decided(input, answer).map_err(CallError::Refused))
+        };
+        self.timed(policy, now, ask).outcome
+    }
+
+    fn fell_back(&self, failure: &Failure) {
+        self.tally.count(&failure.policy, |counts| *counts.fallbacks.entry(failure.reason).or_default() += 1);
     }
 
     /// Forgets what is known of subjects that are gone.
     pub fn retain(&self, is_there: impl Fn(&Subject) -> bool) {
         let mut learned = self.learned();
         learned.last.retain(|subject, _| is_there(subject));
-        learned.circuits.retain(|(subject, _, _), _| is_there(subject));
+        learned.circuits.retain(is_there);
     }
 
     /// What became of a policy's calls.
     pub fn counts(&self, name: &str) -> Counts {
-        self.learned().records.get(name).map(|record| record.counts.clone()).unwrap_or_default()
+        self.tally.counts(name)
     }
 
     /// What a policy wrote last, oldest first.
     pub fn lines(&self, name: &str) -> Vec<(Timestamp, Line)> {
-        self.learned().records.get(name).map(|record| record.lines.iter().cloned().collect()).unwrap_or_default()
+        self.tally.lines(name)
+    }
+
+    /// What becomes of all policies' calls, to be read by others while decisions are made.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
         // Each change leaves it whole.
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Learned {
-    fn record(&mut self, name: &Arc<str>) -> &mut Record {
-        self.records.entry(name.clone()).or_default()
-    }
-
-    fn note<T>(&mut self, policy: &Policy, answer: Answer<T>, now: Timestamp) {
-        let record = self.record(&policy.name);
-        record.counts.calls += 1;
-        record.counts.fuel_used = record.counts.fuel_used.saturating_add(answer.fuel_used);
-        if let Err(error) = &answer.outcome {
-            *record.counts.failures.entry(error.reason()).or_default() += 1;
-            record.counts.last_failure = Some((now, error.to_string()));
-        }
-        for line in answer.lines {
-            if record.lines.len() == MOST_LINES {
-                record.lines.pop_front();
-            }
-            record.lines.push_back((now, line));
-        }
-    }
-
-    fn failed(&mut self, key: (Subject, Digest, Arc<str>), failure: &Failure, now: Timestamp) {
-        let circuit =
-            self.circuits.entry(key).or_insert_with(|| Circuit { failures: 0, last: failure.clone(), at: now });
-        circuit.failures = circuit.failures.saturating_add(1);
-        (circuit.last, circuit.at) = (failure.clone(), now);
-    }
-}
-
-impl Circuit {
-    /// What is said while the policy is not asked.
-    fn rests(&self, now: Timestamp) -> Option<Failure> {
-        if self.failures < PATIENCE || now.saturating_sub(self.at) >= REST_MS {
-            return None;
-        }
-        let mut failure = self.last.clone();
-        failure.message = format!(
-            "{}, {} times in a row; it is asked again in {} s at the soonest",
-            failure.message,
-            self.failures,
-            REST_MS / 1000
-        );
-        Some(failure)
     }
 }
 

@@ -9,6 +9,7 @@
 mod answer;
 pub mod apart;
 mod bindings;
+mod circuit;
 mod component;
 mod engine;
 mod envelope;
@@ -16,14 +17,19 @@ mod host;
 mod kept;
 mod memo;
 mod question;
+mod removal;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod vip;
 
-pub use component::{Answer, CallError, Component, Digest, LoadError, MOST_BYTES, Needs, NoDigest, NoWorld, World};
+pub use component::{Answer, CallError, Component, Digest, LoadError, MOST_BYTES, Needs, NoDigest, NoWorld};
 pub use engine::{Engine, EngineError, Level, Limits, Line};
 pub use host::{
-    Choice, ChoiceError, Counts, DEFAULT_LB, DEFAULT_VIP, Decided, Failure, HostError, OnFailure, Policies, Policy,
-    Subject, built_in,
+    Choice, ChoiceError, DEFAULT_LB, DEFAULT_VIP, Decided, Failure, HostError, Policies, Policy, Subject, built_in,
 };
 pub use question::{Endpoints, Hash, LbQuestion};
+pub use removal::NO_LIMIT as ALL_PERCENT;
+pub use tally::{Counts, Tallied, Tally, Times};
+
+pub use crate::model::policy::{OnFailure, World};

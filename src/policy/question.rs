@@ -18,6 +18,9 @@ pub type Hash = [u8; 32];
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     list: Vec<Endpoint>,
+    addresses: Vec<SocketAddr>,
+    /// How many are not NotReady.
+    usable: usize,
     clusters: Vec<KnownCluster>,
     localities: Vec<Locality>,
     keys: Vec<u64>,
@@ -72,6 +75,8 @@ impl Endpoints {
     pub fn new(list: Vec<Endpoint>) -> Self {
         let (mut clusters, mut localities) = (Interned::new(), Interned::new());
         let (mut keys, mut states, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let addresses = list.iter().map(|endpoint| endpoint.address).collect();
+        let usable = list.iter().filter(|endpoint| endpoint.readiness != Readiness::NotReady).count();
         let (mut cluster_of, mut locality_of) = (Vec::new(), Vec::new());
         for endpoint in &list {
             keys.push(key(endpoint.address));
@@ -97,6 +102,8 @@ impl Endpoints {
         }
         let mut endpoints = Self {
             list,
+            addresses,
+            usable,
             clusters: clusters.seen,
             localities: localities.seen,
             keys,
@@ -122,6 +129,24 @@ impl Endpoints {
     /// The localities, by their numbers.
     pub fn localities(&self) -> &[Locality] {
         &self.localities
+    }
+
+    /// Their addresses, by number.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The cluster of one of them.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub(super) fn cluster(&self, number: usize) -> &ClusterName {
+        &self.clusters[self.cluster_of[number] as usize].name
+    }
+
+    /// How many of them can be used.
+    pub(super) fn usable(&self) -> usize {
+        self.usable
     }
 
     /// Their weights, by number: 1 to 1000.

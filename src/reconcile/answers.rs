@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::event::Verdict;
 use super::keeper::Keeper;
 use super::owner::Owner;
 use super::view::{
@@ -129,6 +130,12 @@ impl Owner {
                 tell("", access(access_id), field, error.to_string(), remedy);
             }
         }
+        for Verdict { spec, outcome } in self.judged.values() {
+            if let Err(fault) = outcome {
+                let remedy = "correct it; until then what was in force before goes on".to_owned();
+                tell("", format!("Policy {}", spec.name), "spec", fault.message.clone(), remedy);
+            }
+        }
         for (name, message) in &self.policies_broken {
             let remedy = format!("upload it again, or let it go: causeway policy delete {name}");
             tell("", format!("Policy {name}"), "", format!("the policy is not in force: {message}"), remedy);
@@ -213,7 +220,7 @@ impl Owner {
     }
 
     /// Why an access does not have what its policies decide; one failure of each.
-    fn policy_failures(&self) -> BTreeMap<NamespacedName, Failure> {
+    pub(super) fn policy_failures(&self) -> BTreeMap<NamespacedName, Failure> {
         let mut failures = self.vip_failures.clone();
         for (backend, failure) in self.views.failures() {
             if let Some(backend) = self.desired.backends.get(&backend) {

@@ -1,5 +1,6 @@
 //! What reaches the owner of the truth. Everything that changes anything is one of these.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::feedback::AgentListener;
 use crate::kube::virtual_ips;
 use crate::model::id::{ClusterName, NodeId};
 use crate::model::object::{AddressRange, Change};
+use crate::model::policy::PolicySpec;
 use crate::policy::Policy;
 use crate::vip::{AssignRequest, Slot};
 
@@ -48,6 +50,36 @@ pub enum PolicyEvent {
         /// Why, for people.
         message: String,
     },
+    /// What became of what a Policy object says.
+    Judged(Box<Verdict>),
+}
+
+/// What the Policy objects say at present.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Declared {
+    /// By name.
+    pub specs: BTreeMap<Arc<str>, Arc<PolicySpec>>,
+    /// The primary was read completely, so that what is not here is not there.
+    pub complete: bool,
+}
+
+/// What became of what a Policy object says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// What it said.
+    pub spec: Arc<PolicySpec>,
+    /// Whether it is in force by now, or why not.
+    pub outcome: Result<(), PolicyFault>,
+}
+
+/// Why what a Policy object says is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PolicyFault {
+    /// In CamelCase, for machines.
+    pub reason: String,
+    /// What is wrong and what to do, for people.
+    pub message: String,
 }
 
 /// Something that an agent's stream told.

@@ -12,6 +12,7 @@
 mod agents;
 mod answers;
 pub mod claims;
+mod declared;
 mod desired;
 mod event;
 mod inventory;
@@ -26,7 +27,7 @@ mod policy_rows;
 pub mod view;
 mod views;
 
-pub use event::{AgentEvent, Event, Order, PolicyEvent};
+pub use event::{AgentEvent, Declared, Event, Order, PolicyEvent, PolicyFault, Verdict};
 pub use inventory::{Inventory, now};
 pub use keeper::Keeper;
 pub use ledger::{LedgerRowError, from_row};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::owner::Owner;
 use crate::kube::kinds::{
-    AccessVipStatus, ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, SnapshotPod, StatusCondition,
-    VipPoolStatus, VirtualIpGateway, VirtualIpStatus,
+    AccessVipStatus, ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, PolicyStatus, SnapshotPod,
+    StatusCondition, VipPoolStatus, VirtualIpGateway, VirtualIpStatus,
 };
 use crate::kube::outbox::{ClusterSeen, DnsRecord, ServiceAddresses, SnapshotContent, SnapshotKey};
 use crate::model::decision::{Endpoint, Readiness};
@@ -30,6 +30,7 @@ pub(super) struct Told {
     accesses: BTreeMap<NamespacedName, ClusterAccessStatus>,
     vips: BTreeMap<IpAddr, VirtualIpStatus>,
     pools: BTreeMap<PoolName, VipPoolStatus>,
+    policies: BTreeMap<Arc<str>, PolicyStatus>,
     bindings: BTreeMap<Pair, Binding>,
     services: BTreeMap<NamespacedName, ServiceAddresses>,
     dns_endpoints: BTreeMap<NamespacedName, Vec<DnsRecord>>,
@@ -39,8 +40,9 @@ pub(super) struct Told {
 }
 
 impl Owner {
-    /// Tells what differs after a turn; `planned` where VIPs or what is known of them may differ.
-    pub(super) fn tell_outward(&mut self, touched: &Touched, planned: bool) {
+    /// Tells what differs after a turn; `planned` where VIPs or what is known of them may differ, `policies` where
+    /// policies or what became of them may.
+    pub(super) fn tell_outward(&mut self, touched: &Touched, planned: bool, policies: bool) {
         let Some(outbox) = self.outputs.outbox.clone() else { return };
         let mut told = std::mem::take(&mut self.told);
         let clusters = self.changed_clusters(&mut told);
@@ -61,6 +63,10 @@ impl Owner {
             pairs.extend(rebound);
         }
         let users = self.changed_users(concerned, &mut told);
+        let policies = match policies || planned || !touched.accesses.is_empty() {
+            true => changes(&mut told.policies, self.policy_statuses()),
+            false => Vec::new(),
+        };
         if planned || !touched.accesses.is_empty() {
             services = changes(&mut told.services, self.service_addresses(&told.bindings));
             dns_endpoints = changes(&mut told.dns_endpoints, self.dns_records());
@@ -81,13 +87,14 @@ impl Owner {
         self.told = told;
         if complete
             || [clusters.len(), accesses.len(), vips.len(), pools.len(), snapshots.len()].iter().any(|count| *count > 0)
-            || [services.len(), dns_endpoints.len(), users.len()].iter().any(|count| *count > 0)
+            || [services.len(), dns_endpoints.len(), users.len(), policies.len()].iter().any(|count| *count > 0)
         {
             outbox.put(|waiting| {
                 waiting.seen.extend(clusters);
                 waiting.accesses.extend(accesses);
                 waiting.vips.extend(vips);
                 waiting.pools.extend(pools);
+                waiting.policies.extend(policies);
                 waiting.user_snapshots.extend(users);
                 waiting.services.extend(services);
                 waiting.dns_endpoints.extend(dns_endpoints);
@@ -377,7 +384,7 @@ fn cluster_seen(cluster: &ClusterState) -> ClusterSeen {
     ClusterSeen { state: state.to_owned(), reason: reason.to_owned(), counts }
 }
 
-fn condition(condition: super::view::Condition) -> StatusCondition {
+pub(super) fn condition(condition: super::view::Condition) -> StatusCondition {
     let super::view::Condition { kind, status, reason, message, observed_generation } = condition;
     StatusCondition { kind, status, reason, message, last_transition_time: String::new(), observed_generation }
 }

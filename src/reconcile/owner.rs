@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::agents::Agents;
 use super::claims::{self, Shortfall};
 use super::desired;
-use super::event::{AgentEvent, Event, PolicyEvent};
+use super::event::{AgentEvent, Declared, Event, PolicyEvent, Verdict};
 use super::inventory::{Inventory, now};
 use super::keeper::{self, Keeper, Objects};
 use super::names;
@@ -59,6 +59,8 @@ pub struct Outputs {
     pub inventory: Inventory,
     /// What goes back to the primary's API server, where clusters are read from API servers.
     pub outbox: Option<Outbox>,
+    /// What Policy objects say.
+    pub declared: watch::Sender<Arc<Declared>>,
     /// Names.
     pub dns: watch::Sender<Arc<dns::Table>>,
     /// Addresses at which names are asked, for NS records.
@@ -82,6 +84,8 @@ struct News {
     nodes: bool,
     /// Policies that came into force or went.
     policies: BTreeSet<Arc<str>>,
+    /// What became of Policy objects.
+    verdicts: bool,
 }
 
 impl News {
@@ -90,6 +94,7 @@ impl News {
         self.vips |= later.vips;
         self.nodes |= later.nodes;
         self.policies.extend(later.policies);
+        self.verdicts |= later.verdicts;
     }
 }
 
@@ -109,6 +114,8 @@ pub struct Owner {
     pub(super) policies: Policies,
     /// Policies that should be in force and cannot be, with the reason.
     pub(super) policies_broken: BTreeMap<Arc<str>, String>,
+    /// What became of what Policy objects say.
+    pub(super) judged: BTreeMap<Arc<str>, Verdict>,
     pub(super) chosen: Chosen,
     /// Accesses whose VIP policies failed when last asked.
     pub(super) vip_failures: BTreeMap<NamespacedName, Failure>,
@@ -124,8 +131,8 @@ pub struct Owner {
     hostnames: Vec<Arc<str>>,
     dns_serial: u32,
     /// Clusters that were read completely since the process began.
-    read_once: BTreeSet<ClusterName>,
-    started_at: Timestamp,
+    pub(super) read_once: BTreeSet<ClusterName>,
+    pub(super) started_at: Timestamp,
     /// What happened and was not followed yet, because something is waited for.
     news: News,
     /// What the primary's API server was told.
@@ -158,6 +165,7 @@ impl Owner {
             chosen: Chosen::new(&policies),
             policies,
             policies_broken: BTreeMap::new(),
+            judged: BTreeMap::new(),
             vip_failures: BTreeMap::new(),
             nodes: Nodes::default(),
             agents: Agents::default(),
@@ -218,7 +226,9 @@ impl Owner {
                     news.vips = true;
                 }
                 Event::Policies(events) => {
-                    news.policies.extend(events.into_iter().map(|event| self.policy(event)));
+                    for event in events {
+                        self.policy(event, &mut news);
+                    }
                 }
                 Event::Inspect(query, reply) => asked.push((query, reply)),
             }
@@ -380,9 +390,9 @@ impl Owner {
         self.fold(report, news, now);
     }
 
-    /// Puts a policy in force or takes it away; gives its name.
-    fn policy(&mut self, event: PolicyEvent) -> Arc<str> {
-        match event {
+    /// Puts a policy in force or takes it away, or notes what became of one.
+    fn policy(&mut self, event: PolicyEvent, news: &mut News) {
+        let name = match event {
             PolicyEvent::Put(policy) => {
                 tracing::info!(policy = %policy.name, digest = %policy.component.digest(), "a policy is in force");
                 let name = policy.name.clone();
@@ -403,7 +413,21 @@ impl Owner {
                 }
                 name
             }
-        }
+            PolicyEvent::Judged(verdict) => {
+                let name = &verdict.spec.name;
+                // It is tried again now and then.
+                if self.judged.get(name) == Some(&*verdict) {
+                    return;
+                }
+                if let Err(fault) = &verdict.outcome {
+                    tracing::warn!(policy = %name, reason = fault.reason, "a Policy object is not in force: {fault}");
+                }
+                self.judged.insert(name.clone(), *verdict);
+                news.verdicts = true;
+                return;
+            }
+        };
+        news.policies.insert(name);
     }
 
     fn fold(&mut self, report: Report, news: &mut News, now: Timestamp) {
@@ -419,11 +443,18 @@ impl Owner {
 
     /// Brings everything up to date with the news.
     async fn follow(&mut self, later: News, now: Timestamp) {
+        if later.world.policies || !later.world.clusters.is_empty() {
+            self.tell_declared();
+        }
         self.news.merge(later);
         let is_first = !self.started;
         // Only the start waits for every source. A cluster that appears later adds what it has as it is read.
         if is_first && !(self.world.ready() && self.knows_ledger()) {
             self.deadline = None;
+            return;
+        }
+        if let Some(until) = self.waits_for_policies(now).filter(|_| is_first) {
+            self.deadline = Some(until);
             return;
         }
         let mut news = std::mem::take(&mut self.news);
@@ -462,7 +493,8 @@ impl Owner {
             self.publish_names(is_first);
         }
         let has_failures_changed = self.views.take_failures_changed();
-        self.tell_outward(&news.world, has_planned || is_first || has_failures_changed);
+        let has_policies_changed = news.verdicts || news.world.policies || !news.policies.is_empty();
+        self.tell_outward(&news.world, has_planned || is_first || has_failures_changed, has_policies_changed);
     }
 
     /// Finds out which policies accesses have; says whether that differs for any.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::declared::by_policy;
 use super::owner::Owner;
 use super::view::{PolicyCalls, PolicyFailure, PolicyLine, PolicyRow, PolicyUse};
 use crate::policy::{Counts, Policy};
@@ -10,13 +11,7 @@ use crate::policy::{Counts, Policy};
 impl Owner {
     /// The policies in force, by name.
     pub(super) fn policy_rows(&self) -> Vec<PolicyRow> {
-        let mut uses: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
-        for access in self.world.accesses() {
-            let chosen = self.chosen.of(&access.id);
-            for name in [&chosen.load_balancing.policy, &chosen.vip.policy] {
-                *uses.entry(name).or_default() += 1;
-            }
-        }
+        let uses = self.policy_uses();
         let row = |policy: &Policy| self.policy_row(policy, uses.get(&policy.name).copied().unwrap_or_default());
         self.policies.in_force().map(row).collect()
     }
@@ -37,6 +32,7 @@ impl Owner {
         PolicyUse {
             row: policy.map(|policy| self.policy_row(policy, used_by.len())),
             used_by,
+            conditions: self.policy_conditions(name, &by_policy(&self.policy_failures())),
             lines: lines
                 .map(|(at, line)| PolicyLine { at, level: format!("{:?}", line.level), text: line.text })
                 .collect(),
@@ -56,11 +52,15 @@ impl Owner {
 }
 
 fn calls(counts: Counts) -> PolicyCalls {
+    let by_reason = |counts: BTreeMap<&str, u64>| {
+        counts.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect::<BTreeMap<_, _>>()
+    };
     PolicyCalls {
         calls: counts.calls,
         memo_hits: counts.memo_hits,
-        failures: counts.failures.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
-        fallbacks: counts.fallbacks,
+        failures: by_reason(counts.failures),
+        fallbacks: by_reason(counts.fallbacks),
+        circuits_open: counts.circuits_open,
         fuel_used: counts.fuel_used,
         last_failure: counts.last_failure.map(|(at, message)| PolicyFailure { at, message }),
     }

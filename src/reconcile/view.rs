@@ -315,8 +315,11 @@ pub struct PolicyCalls {
     pub memo_hits: u64,
     /// Calls without an answer that could be used, by reason.
     pub failures: BTreeMap<String, u64>,
-    /// Decisions that were made in its place.
-    pub fallbacks: u64,
+    /// Decisions that were made in its place, by the reason why it made none.
+    pub fallbacks: BTreeMap<String, u64>,
+    /// Subjects about which it is not asked for a while, because it failed about them several times in a row.
+    #[serde(default)]
+    pub circuits_open: u64,
     /// Instructions, of all calls.
     pub fuel_used: u64,
     /// The last failure.
@@ -340,6 +343,8 @@ pub struct PolicyUse {
     pub row: Option<PolicyRow>,
     /// The accesses that use it or ask for it, as `namespace/name`.
     pub used_by: Vec<String>,
+    /// `Accepted`, `Active` and `Healthy`.
+    pub conditions: Vec<Condition>,
     /// What it wrote last, oldest first.
     pub lines: Vec<PolicyLine>,
 }

@@ -20,6 +20,8 @@ use crate::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
 
 use super::claims::{pod_label, service_name};
 
+mod ahead;
+
 /// What a service's port is to Envoy: the cluster, its endpoints and its route share the name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backend {
@@ -149,6 +151,7 @@ impl Built {
 /// All views.
 #[derive(Default)]
 pub struct Views {
+    cores: ahead::Cores,
     views: HashMap<ViewKey, View>,
     built: HashMap<Subject, Built>,
     listeners: HashMap<(Arc<str>, u32), (Backend, Arc<Resource>)>,
@@ -188,6 +191,7 @@ impl Views {
             let snapshot = self.views.remove(key).map_or_else(XdsSnapshot::empty, |view| view.snapshot);
             let view = View { snapshot, backends: BTreeSet::new(), attempts: attempts.clone() };
             self.views.insert(key.clone(), view);
+            self.decide_ahead(std::slice::from_ref(key), turn);
             self.rebuild(key, turn);
         }
         self.views.get(key).map_or_else(XdsSnapshot::empty, |view| view.snapshot.clone())
@@ -205,6 +209,7 @@ impl Views {
         self.of_pods.clear();
         self.of_backends.clear();
         let keys: Vec<ViewKey> = self.views.keys().cloned().collect();
+        self.decide_ahead(&keys, turn);
         let mut changed = HashMap::new();
         for key in keys {
             let is_changed = if turn.desired_changed { self.rebuild(&key, turn) } else { self.refresh(&key, turn) };
@@ -322,10 +327,14 @@ impl Views {
         let endpoints = self.endpoints(backend, turn.world);
         let built = decide(backend, &subject, &endpoints, turn);
         let resources = (built.cluster.clone(), built.assignment.clone());
+        self.keep(subject, built);
+        resources
+    }
+
+    fn keep(&mut self, subject: Subject, built: Built) {
         let fails = built.failure.is_some();
         let failed = self.built.insert(subject, built).is_some_and(|before| before.failure.is_some());
         self.failures_changed |= fails || failed;
-        resources
     }
 
     /// Whether a policy failed, or did no longer, since this was last asked.

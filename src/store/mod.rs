@@ -36,7 +36,7 @@ pub use history::NodeEvent;
 pub use ledger::{LedgerChange, LedgerRow};
 pub use manifests::{ManifestChange, ManifestFile};
 pub use objects::{ObjectChanges, is_kept};
-pub use policies::{Added, NewVersion, PolicySettings, PolicyVersion, StoredPolicy};
+pub use policies::{Added, NewVersion, PolicySettings, PolicyVersion, Say, StoredPolicy, UPLOAD};
 
 use database::{Database, Kind};
 use lock::DirLock;

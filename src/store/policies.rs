@@ -10,7 +10,7 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use super::{Store, StoreError};
 use crate::model::Timestamp;
-use crate::policy::{Digest, Limits, OnFailure, World};
+use crate::policy::{ALL_PERCENT, Digest, Limits, OnFailure, World};
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +29,8 @@ pub struct PolicySettings {
     /// What an instance may use, in MiB: 1 to [`Limits::MOST_MEMORY_MIB`].
     #[serde(rename = "memoryMiB")]
     pub memory_mib: u32,
+    /// How much of what is in service one decision may take away, in percent: 1 to 100, which is no limit.
+    pub max_removed_percent: u32,
     /// What holds where it fails.
     pub on_failure: OnFailure,
 }
@@ -36,7 +38,8 @@ pub struct PolicySettings {
 impl Default for PolicySettings {
     fn default() -> Self {
         let Limits { fuel, memory_mib } = Limits::default();
-        Self { config: Value::Null, fuel, memory_mib, on_failure: OnFailure::default() }
+        let (config, max_removed_percent) = (Value::Null, ALL_PERCENT);
+        Self { config, fuel, memory_mib, max_removed_percent, on_failure: OnFailure::default() }
     }
 }
 
@@ -62,6 +65,10 @@ pub struct PolicyVersion {
     /// How it is used.
     #[serde(flatten)]
     pub settings: PolicySettings,
+    /// Where its bytes came from: [`UPLOAD`], or what a Policy object says.
+    pub source: String,
+    /// The key by which it was found to be signed.
+    pub signed_by: Option<String>,
     /// When it was uploaded.
     pub uploaded_at: Timestamp,
 }
@@ -77,6 +84,8 @@ pub struct StoredPolicy {
     pub active: Option<u32>,
     /// The number of the one that was in force before it.
     pub before: Option<u32>,
+    /// Whether a Policy object says what it is.
+    pub declared: bool,
 }
 
 impl StoredPolicy {
@@ -102,6 +111,22 @@ pub struct NewVersion<'a> {
     pub bytes: &'a [u8],
     /// How it is used.
     pub settings: &'a PolicySettings,
+    /// Where its bytes came from.
+    pub source: &'a str,
+    /// The key by which it was found to be signed.
+    pub signed_by: Option<&'a str>,
+}
+
+/// The source of what people uploaded.
+pub const UPLOAD: &str = "upload";
+
+/// Who has the say over a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// People, over the HTTP API.
+    People,
+    /// A Policy object.
+    Object,
 }
 
 /// What became of a version that was to be kept.
@@ -122,8 +147,9 @@ impl Added {
     }
 }
 
-const SELECT: &str = "SELECT policy.name, policy.active, policy.before, policy_version.number, policy_version.config, \
-     policy_version.fuel, policy_version.memory_mib, policy_version.on_failure, policy_version.uploaded_at, \
+const SELECT: &str = "SELECT policy.name, policy.active, policy.before, policy.declared, policy_version.number, policy_version.config, \
+     policy_version.fuel, policy_version.memory_mib, policy_version.max_removed_percent, policy_version.on_failure, \
+     policy_version.uploaded_at, policy_version.source, policy_version.signed_by, \
      component.digest, component.world, component.size \
      FROM policy_version JOIN policy ON policy.name = policy_version.policy \
      JOIN component ON component.digest = policy_version.digest \
@@ -180,7 +206,7 @@ impl Store {
         let mut tx = database.begin("keeping a policy").await?;
         let known: Option<u32> = sqlx::query_scalar(
             "SELECT number FROM policy_version WHERE policy = ?1 AND digest = ?2 AND config = ?3 AND fuel = ?4 \
-             AND memory_mib = ?5 AND on_failure = ?6 ORDER BY number DESC LIMIT 1",
+             AND memory_mib = ?5 AND on_failure = ?6 AND max_removed_percent = ?7 ORDER BY number DESC LIMIT 1",
         )
         .bind(new.policy)
         .bind(&digest)
@@ -188,10 +214,22 @@ impl Store {
         .bind(fuel)
         .bind(new.settings.memory_mib)
         .bind(on_failure)
+        .bind(new.settings.max_removed_percent)
         .fetch_optional(&mut *tx)
         .await
         .map_err(error)?;
         if let Some(number) = known {
+            if let Some(signed_by) = new.signed_by {
+                sqlx::query("UPDATE policy_version SET signed_by = ?3 WHERE policy = ?1 AND number = ?2")
+                    .bind(new.policy)
+                    .bind(number)
+                    .bind(signed_by)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(error)?;
+                database.check_in_place()?;
+                tx.commit().await.map_err(error)?;
+            }
             return Ok(Added::Known(number));
         }
         sqlx::query(
@@ -210,9 +248,10 @@ impl Store {
             .await
             .map_err(error)?;
         let number: u32 = sqlx::query_scalar(
-            "INSERT INTO policy_version (policy, number, digest, config, fuel, memory_mib, on_failure, uploaded_at) \
-             VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = ?1), ?2, ?3, ?4, ?5, ?6, ?7) \
-             RETURNING number",
+            "INSERT INTO policy_version \
+             (policy, number, digest, config, fuel, memory_mib, on_failure, max_removed_percent, uploaded_at, source, signed_by) \
+             VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = ?1), \
+             ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING number",
         )
         .bind(new.policy)
         .bind(&digest)
@@ -220,7 +259,10 @@ impl Store {
         .bind(fuel)
         .bind(new.settings.memory_mib)
         .bind(on_failure)
+        .bind(new.settings.max_removed_percent)
         .bind(now)
+        .bind(new.source)
+        .bind(new.signed_by)
         .fetch_one(&mut *tx)
         .await
         .map_err(error)?;
@@ -248,22 +290,44 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoPolicyVersion`] where there is none; [`StoreError::Replaced`] where the file was taken away;
     /// otherwise what SQLite says. Nothing has been changed then.
-    pub async fn activate_policy(&self, policy: &str, number: u32) -> Result<(), StoreError> {
+    pub async fn activate_policy(&self, policy: &str, number: u32, say: Say) -> Result<(), StoreError> {
         let database = &self.inner.policies;
         let error = |e| database.error("activating a policy", e);
         let mut tx = database.begin("activating a policy").await?;
         let done = sqlx::query(
-            "UPDATE policy SET before = CASE WHEN active IS ?2 THEN before ELSE active END, active = ?2 WHERE name = ?1 \
+            "UPDATE policy SET before = CASE WHEN active IS ?2 THEN before ELSE active END, active = ?2, declared = ?3 \
+             WHERE name = ?1 \
              AND EXISTS (SELECT 1 FROM policy_version WHERE policy = ?1 AND number = ?2)",
         )
         .bind(policy)
         .bind(number)
+        .bind(say == Say::Object)
         .execute(&mut *tx)
         .await
         .map_err(error)?;
         if done.rows_affected() == 0 {
             return Err(StoreError::NoPolicyVersion { policy: policy.to_owned(), number });
         }
+        database.check_in_place()?;
+        tx.commit().await.map_err(error)
+    }
+
+    /// Takes a policy out of force whose object is gone. What people uploaded of it stays; without that, nothing does.
+    ///
+    /// # Errors
+    /// [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says. Nothing has been changed then.
+    pub async fn withdraw_policy(&self, policy: &str) -> Result<(), StoreError> {
+        let database = &self.inner.policies;
+        let error = |e| database.error("withdrawing a policy", e);
+        let mut tx = database.begin("withdrawing a policy").await?;
+        for statement in [
+            "UPDATE policy SET active = NULL, before = NULL, declared = 0 WHERE name = ?1",
+            "DELETE FROM policy_version WHERE policy = ?1 AND source <> ?2",
+            "DELETE FROM policy WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM policy_version WHERE policy = ?1 AND source = ?2)",
+        ] {
+            sqlx::query(statement).bind(policy).bind(UPLOAD).execute(&mut *tx).await.map_err(error)?;
+        }
+        self.sweep_components(&mut tx).await?;
         database.check_in_place()?;
         tx.commit().await.map_err(error)
     }
@@ -304,10 +368,11 @@ impl Store {
             let name: Arc<str> = row.try_get::<String, _>("name").map_err(unread)?.into();
             let active: Option<u32> = row.try_get("active").map_err(unread)?;
             let before: Option<u32> = row.try_get("before").map_err(unread)?;
+            let declared: bool = row.try_get("declared").map_err(unread)?;
             let version = read_version(row).map_err(|detail| wrong(format!("the policy `{name}`: {detail}")))?;
             policies
                 .entry(name.clone())
-                .or_insert_with(|| StoredPolicy { name, versions: Vec::new(), active, before })
+                .or_insert_with(|| StoredPolicy { name, versions: Vec::new(), active, before, declared })
                 .versions
                 .push(version);
         }
@@ -335,12 +400,15 @@ fn read_version(row: &SqliteRow) -> Result<PolicyVersion, String> {
             config: serde_json::from_str(&text("config")?).map_err(|error| error.to_string())?,
             fuel: number("fuel")?,
             memory_mib: small("memory_mib")?,
+            max_removed_percent: small("max_removed_percent")?,
             on_failure: match text("on_failure")?.as_str() {
                 "KeepLast" => OnFailure::KeepLast,
                 "Default" => OnFailure::Default,
                 other => return Err(format!("`{other}` is nothing that holds where it fails")),
             },
         },
+        source: text("source")?,
+        signed_by: row.try_get("signed_by").map_err(|error| error.to_string())?,
         uploaded_at: row.try_get("uploaded_at").map_err(|error| error.to_string())?,
     })
 }

@@ -2,6 +2,8 @@
 //! it, the debug paths included: control planes that checked one door and left another open have had
 //! CVEs for it (CVE-2022-39388, CVE-2026-31838, CVE-2026-53714). Pure.
 
+pub mod signature;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 

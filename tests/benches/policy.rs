@@ -4,6 +4,7 @@
 
 use std::hint::black_box;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use causeway::model::decision::{ClientView, Endpoint, NodeRole, Readiness, Sender};
 use causeway::model::id::NamespacedName;
@@ -93,13 +94,49 @@ fn everything(criterion: &mut Criterion) {
     let (port, senders): (_, Vec<Sender>) = (port(), (0..10).map(sender).collect());
     let engine = Engine::new(None).expect("an engine");
     let noop = Component::load(&engine, World::Lb, NOOP).expect("the guest");
-    let policies = Policies::new(engine).expect("the built-in policies");
+    let policies = Policies::new(engine.clone()).expect("the built-in policies");
     let default: Policy =
         policies.in_force().find(|policy| policy.component.world() == World::Lb).expect("one").clone();
+    let noop = Arc::new(noop);
     let mut group = criterion.benchmark_group("1,000 services x 20 endpoints x 10 views");
     group.sample_size(10);
-    for (name, component) in [("noop", &noop), ("lb-locality", &*default.component)] {
-        group.bench_function(name, |bencher| {
+    for (name, component) in [("noop", &noop), ("lb-locality", &default.component)] {
+        // As the owner of the truth does it: nothing of it is in the memo, and the halves are decided side by side.
+        let fresh = || {
+            let mut policies = Policies::new(engine.clone()).expect("the built-in policies");
+            policies.put(Policy {
+                name: "measured".into(),
+                component: component.clone(),
+                limits: LIMITS,
+                ..default.clone()
+            });
+            policies
+        };
+        let decide = |policies: &Policies, services: &[(NamespacedName, Endpoints)]| {
+            let name = "measured".into();
+            let choice = policies.choose(World::Lb, Some(&name), &serde_json::Value::Null).expect("the policy");
+            for (service, endpoints) in services {
+                for sender in &senders {
+                    let question = LbQuestion { service, port: &port, sender, endpoints, config: &choice.config };
+                    let subject = Subject { backend: service.name.clone(), sender: sender.clone() };
+                    assert_eq!(policies.decide(&subject, &choice, &question, 0).failure, None);
+                }
+            }
+        };
+        group.bench_function(BenchmarkId::new("with memo, one core", name), |bencher| {
+            bencher.iter_batched(fresh, |policies| decide(&policies, &services), BatchSize::PerIteration);
+        });
+        group.bench_function(BenchmarkId::new("with memo, two cores", name), |bencher| {
+            let both = |policies: Policies| {
+                let (one, other) = services.split_at(services.len() / 2);
+                std::thread::scope(|scope| {
+                    scope.spawn(|| decide(&policies, one));
+                    decide(&policies, other);
+                });
+            };
+            bencher.iter_batched(fresh, both, BatchSize::PerIteration);
+        });
+        group.bench_function(BenchmarkId::new("calls alone, one core", name), |bencher| {
             bencher.iter(|| {
                 for (service, endpoints) in &services {
                     for sender in &senders {

@@ -78,10 +78,10 @@ const OBJECTS: &[Case] = &[
         "use `discovery.k8s.io/v1`",
     ),
     case(
-        "apiVersion: causeway.dev/v1alpha1\n⟦kind: Policy⟧\nmetadata: {name: a}\n",
-        "Policy a",
+        "apiVersion: causeway.dev/v1alpha1\n⟦kind: Gateway⟧\nmetadata: {name: a}\n",
+        "Gateway a",
         "kind",
-        "this version has no kind `Policy`",
+        "this version has no kind `Gateway`",
         "remove the object",
     ),
     case("apiVersion: v1\nkind: List\n⟦items: {}⟧\n", "document 1", "items", "no list", "begin each item"),
@@ -237,6 +237,68 @@ const KUBERNETES: &[Case] = &[
         "metadata.namespace",
         "belongs to no namespace",
         "remove the field",
+    ),
+];
+
+const POLICY: &str = "apiVersion: causeway.dev/v1alpha1\nkind: Policy\nmetadata: {name: mine}\n";
+
+/// Policies; the text follows [`POLICY`].
+const POLICIES: &[Case] = &[
+    case(
+        "spec:\n  world: lb-policy\n⟦  component: {from: {path: a.wasm}}⟧\n",
+        "",
+        "spec.component.digest",
+        "has no digest",
+        "`sha256sum` prints",
+    ),
+    case(
+        "spec:\n  world: lb-policy\n⟦  component: {digest: sha256:12, from: {path: a.wasm}}⟧\n",
+        "",
+        "spec.component.digest",
+        "`sha256:12` is no digest",
+        "64 hexadecimal digits",
+    ),
+    case(
+        "spec:\n  world: lb-policy\n⟦  component: {from: {oci: oci://registry/mine:latest}}⟧\n",
+        "",
+        "spec.component.from.oci",
+        "registry/mine:latest",
+        "@sha256:",
+    ),
+    case(
+        "spec:\n  world: lb-policy\n⟦  component: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000', from: {path: ../a.wasm}}⟧\n",
+        "",
+        "spec.component.from.path",
+        "leads elsewhere",
+        "--policy-dir",
+    ),
+    case(
+        "spec:\n  world: lb-policy\n⟦  component: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000', from: {path: a.wasm, upload: {}}}⟧\n",
+        "",
+        "spec.component.from",
+        "`upload` and `path` exclude each other",
+        "exactly one of",
+    ),
+    case(
+        "spec:\n⟦  world: lb-polizy⟧\n  component: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}\n",
+        "",
+        "spec.world",
+        "lb-polizy",
+        "did you mean `lb-policy`?",
+    ),
+    case(
+        "spec:\n  world: lb-policy\n  component: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}\n⟦  limits: {fuel: 0}⟧\n",
+        "",
+        "spec.limits.fuel",
+        "0 instructions is not within 1 to",
+        "leave the field out",
+    ),
+    case(
+        "spec:\n  world: lb-policy\n  component: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}\n⟦  limits: {maxRemovedPercent: 101}⟧\n",
+        "",
+        "spec.limits.maxRemovedPercent",
+        "101 % is not within 1 to 100",
+        "leave the field out",
     ),
 ];
 
@@ -487,6 +549,7 @@ fn cases() -> Vec<(String, u32, String, &'static Case)> {
         (INFO, "ClusterInfo east", INFOS),
         (ACCESS, "ClusterAccess shop/checkout", ACCESSES),
         (SNAPSHOT, "EndpointSnapshot shop/mine", SNAPSHOTS),
+        (POLICY, "Policy mine", POLICIES),
     ];
     let prepare = |(prefix, object, table): (&'static str, &'static str, &'static [Case])| {
         table.iter().map(move |case| {

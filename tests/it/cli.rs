@@ -111,7 +111,12 @@ fn answer(canned: &Value, query: Query) -> Answer {
         Query::Vips => Answer::Vips(rows(canned, "vips")),
         Query::Nodes => Answer::Nodes(rows(canned, "nodes")),
         Query::Policies => Answer::Policies(Vec::new()),
-        Query::Policy(_) => Answer::Policy(Box::new(PolicyUse { row: None, used_by: Vec::new(), lines: Vec::new() })),
+        Query::Policy(_) => Answer::Policy(Box::new(PolicyUse {
+            row: None,
+            used_by: Vec::new(),
+            conditions: Vec::new(),
+            lines: Vec::new(),
+        })),
     }
 }
 
@@ -174,7 +179,7 @@ async fn server() -> (String, Rows) {
     let state = AdminState {
         inspect,
         policies: Arc::new(NoPolicies),
-        uploads: Arc::new(tokio::sync::Semaphore::new(1)),
+        uploads: Arc::new(policies::Uploads::new(1)),
         xds: Arc::new(Streams),
         metrics,
         mode: Mode::Local,

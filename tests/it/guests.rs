@@ -1,6 +1,7 @@
 //! Policies as guests: whatever they do, the host stays whole, somebody decides, and the same question has the same
 //! answer everywhere.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use causeway::model::decision::{ClientView, Endpoint, LbDecision, NodeRole, Read
 use causeway::model::id::NamespacedName;
 use causeway::model::object::{Locality, Protocol, ServicePort};
 use causeway::policy::{
-    Component, Endpoints, Engine, LbQuestion, Limits, LoadError, OnFailure, Policies, Policy, Subject, World,
+    ALL_PERCENT, Component, Endpoints, Engine, LbQuestion, Limits, LoadError, OnFailure, Policies, Policy, Subject,
+    World,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -20,7 +22,7 @@ const SUBSET: &[u8] = include_bytes!("../../plugins/components/lb-subset.wasm");
 const VIP_TENANT: &[u8] = include_bytes!("../../plugins/components/vip-tenant.wasm");
 
 /// What the guest is told to do, and in which word its failure is told.
-const MISBEHAVIOURS: &[(&str, &str)] = &[
+pub const MISBEHAVIOURS: &[(&str, &str)] = &[
     ("Loop", "OutOfFuel"),
     ("Memory", "OutOfFuel"),
     ("MemoryAtOnce", "Trapped"),
@@ -53,12 +55,16 @@ fn engine() -> Engine {
 }
 
 fn put(policies: &mut Policies, name: &str, bytes: &[u8], on_failure: OnFailure) {
-    let component = Component::load(policies.engine(), World::Lb, bytes).expect("a component");
-    let (name, limits, config) = (name.into(), Limits::default(), serde_json::Value::Null);
-    policies.put(Policy { name, component: Arc::new(component), limits, config, on_failure });
+    put_limited(policies, name, bytes, on_failure, ALL_PERCENT);
 }
 
-fn endpoint(number: u32) -> Endpoint {
+fn put_limited(policies: &mut Policies, name: &str, bytes: &[u8], on_failure: OnFailure, max_removed_percent: u32) {
+    let component = Arc::new(Component::load(policies.engine(), World::Lb, bytes).expect("a component"));
+    let (name, limits, config) = (name.into(), Limits::default(), serde_json::Value::Null);
+    policies.put(Policy { name, component, limits, max_removed_percent, config, on_failure });
+}
+
+pub fn endpoint(number: u32) -> Endpoint {
     let [_, a, b, c] = number.to_be_bytes();
     let region = if number.is_multiple_of(3) { "eu" } else { "us" };
     Endpoint {
@@ -81,7 +87,7 @@ fn sender(region: &str) -> Sender {
 }
 
 /// The parts of a question, to borrow one from.
-struct Asked {
+pub struct Asked {
     service: NamespacedName,
     port: ServicePort,
     sender: Sender,
@@ -89,7 +95,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn about(endpoints: Vec<Endpoint>) -> Self {
+    pub fn about(endpoints: Vec<Endpoint>) -> Self {
         Self {
             service: NamespacedName::new("shop", "checkout"),
             port: ServicePort { name: "http".into(), port: 80, protocol: Protocol::Http },
@@ -98,14 +104,19 @@ impl Asked {
         }
     }
 
-    fn question<'a>(&'a self, config: &'a str) -> LbQuestion<'a> {
+    pub fn question<'a>(&'a self, config: &'a str) -> LbQuestion<'a> {
         let Self { service, port, sender, endpoints } = self;
         LbQuestion { service, port, sender, endpoints, config }
     }
 
-    fn subject(&self, backend: &str) -> Subject {
+    pub fn subject(&self, backend: &str) -> Subject {
         Subject { backend: backend.into(), sender: self.sender.clone() }
     }
+}
+
+pub fn addresses(decision: &LbDecision) -> BTreeSet<SocketAddr> {
+    let endpoints = decision.groups.iter().flat_map(|group| &group.endpoints);
+    endpoints.map(|endpoint| endpoint.address).collect()
 }
 
 /// This thread's time on a core, in ms.
@@ -141,7 +152,8 @@ fn hostile_policies_are_stopped_named_and_replaced() {
         assert_eq!(decided.decision, wanted.decision, "{misbehaviour}: the default decides in its place");
     }
     let counts = policies.counts("hostile");
-    assert_eq!(counts.fallbacks, MISBEHAVIOURS.len() as u64);
+    assert_eq!(counts.fallbacks, counts.failures);
+    assert_eq!(counts.fallbacks.values().sum::<u64>(), MISBEHAVIOURS.len() as u64);
     let lines = policies.lines("hostile");
     assert!(
         lines.iter().any(|(_, line)| line.text == "and this is the last that is"),
@@ -212,10 +224,6 @@ fn the_last_good_decision_holds_for_what_is_still_there() {
     asked.endpoints = Endpoints::new((5..25).map(endpoint).collect());
     let kept = policies.decide(&asked.subject("one"), &bad, &asked.question(&bad.config), 0);
     assert!(kept.failure.expect("it failed").message.ends_with("; its last decision holds"));
-    let addresses = |decision: &LbDecision| {
-        let endpoints = decision.groups.iter().flat_map(|group| &group.endpoints);
-        endpoints.map(|endpoint| endpoint.address).collect::<std::collections::BTreeSet<_>>()
-    };
     let wanted = (5..20).map(|number| endpoint(number).address).collect();
     assert_eq!(addresses(&kept.decision), wanted);
     // None of it is left: the default decides.
@@ -223,6 +231,51 @@ fn the_last_good_decision_holds_for_what_is_still_there() {
     let other = policies.decide(&asked.subject("one"), &bad, &asked.question(&bad.config), 0);
     assert!(other.failure.expect("it failed").message.ends_with("`lb-locality` decides in its place"));
     assert_eq!(addresses(&other.decision).len(), 10);
+}
+
+#[test]
+fn a_decision_that_takes_too_much_away_is_refused_and_the_last_one_holds() {
+    let mut policies = Policies::new(engine()).expect("the built-in policies");
+    // Though the default would decide where it fails in another way.
+    put_limited(&mut policies, "weighted", WEIGHTED, OnFailure::Default, 50);
+    // Seven in east, seven in west, six in north.
+    let mut asked = Asked::about((0..20).map(endpoint).collect());
+    let decide = |asked: &Asked, clusters: &[&str], now: i64| {
+        let shares: serde_json::Map<_, _> = clusters.iter().map(|name| ((*name).to_owned(), json!(1))).collect();
+        let config = json!({ "clusters": shares });
+        let choice = policies.choose(World::Lb, Some(&"weighted".into()), &config).expect("well");
+        let decided = policies.decide(&asked.subject("one"), &choice, &asked.question(&choice.config), now);
+        (decided.decision, decided.failure.map(|failure| (failure.reason, failure.message)))
+    };
+    let (all, failure) = decide(&asked, &["east", "west", "north"], 0);
+    assert_eq!((addresses(&all).len(), failure), (20, None), "the first is compared with nothing");
+    // Asked twice, since the memo has the second answer and must not let it through.
+    for now in 1..3 {
+        let (kept, failure) = decide(&asked, &["east"], now);
+        let (reason, message) = failure.expect("it is refused");
+        assert_eq!((&kept, reason), (&all, "TooManyRemoved"));
+        assert!(message.contains("it takes 13 of 20 endpoints out of service (65 %), and at most 50 % may go at once"));
+        assert!(message.ends_with("or raise the policy's maxRemovedPercent; its last decision holds"), "{message}");
+    }
+    let counts = policies.counts("weighted");
+    assert_eq!((counts.failures.get("TooManyRemoved"), counts.fallbacks.get("TooManyRemoved")), (Some(&2), Some(&2)));
+    assert_eq!((counts.memo_hits, counts.circuits_open), (1, 0));
+    // In steps, it arrives.
+    for (clusters, count, now) in [(&["east", "west"][..], 14, 3), (&["east"][..], 7, 4)] {
+        let (taken, failure) = decide(&asked, clusters, now);
+        assert_eq!((addresses(&taken).len(), failure), (count, None));
+    }
+    // What is gone was not taken away by the policy.
+    asked.endpoints = Endpoints::new((100..120).map(endpoint).collect());
+    let (others, failure) = decide(&asked, &["west"], 5);
+    assert_eq!((addresses(&others).len(), failure), (7, None));
+    // Three refusals in a row, and it is not asked for a while; what holds stays what it is.
+    let (all, _) = decide(&asked, &["east", "west", "north"], 6);
+    for now in 7..11 {
+        let (kept, failure) = decide(&asked, &["east"], now);
+        assert_eq!((&kept, failure.expect("it is refused").0), (&all, "TooManyRemoved"));
+    }
+    assert_eq!(policies.counts("weighted").circuits_open, 1);
 }
 
 #[test]

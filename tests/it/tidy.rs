@@ -16,6 +16,7 @@ const ROOMS: &[&str] = &[
     "snapshot",
     "ads",
     "store",
+    "registry",
     "kube",
     "manifests",
     "member",

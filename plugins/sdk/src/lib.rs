@@ -41,6 +41,8 @@
 pub mod bindings;
 pub mod lb;
 pub mod log;
+#[cfg(target_family = "wasm")]
+mod memory;
 pub mod settings;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

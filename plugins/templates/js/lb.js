@@ -1,6 +1,6 @@
-// Every ready endpoint of the client's own region first, the others after them.
+// Most requests to the client's own zone, so many percent to the others.
 //
-// Configuration: {"overprovisioningPercent": 140}: 100 to 1000.
+// Configuration: {"farPercent": 10}: 1 to 99.
 
 /** Checks a configuration (JSON). What is thrown is shown at the access. */
 export function inspect(config) {
@@ -10,34 +10,43 @@ export function inspect(config) {
 
 /** Decides how a service's traffic is spread. */
 export function decide(question) {
-  const { overprovisioningPercent } = settings(question.config);
+  const { farPercent } = settings(question.config);
   const { states, localities, weights } = question.endpoints;
-  const count = states.length;
+  const own = question.client.locality;
 
   // Ready ones, or what drains where nothing is ready (0: ready, 1: draining, 2: not ready).
-  const of = (state) => [...Array(count).keys()].filter((i) => states[i] === state);
+  const of = (state) => [...states.keys()].filter((i) => states[i] === state);
   const ready = of(0);
   const usable = ready.length > 0 ? ready : of(1);
 
-  const isNear = ({ region }) => region === question.client.locality.region;
   const places = question.localities
-    .map((locality, index) => ({ index, near: isNear(locality), members: usable.filter((i) => localities[i] === index) }))
+    .map(({ region, zone }, locality) => ({
+      locality,
+      isNear: region === own.region && zone === own.zone,
+      members: usable.filter((i) => localities[i] === locality),
+    }))
     .filter(({ members }) => members.length > 0);
-  const someNear = places.some(({ near }) => near);
-  // Priorities have no gaps.
-  places.sort((a, b) => Number(b.near) - Number(a.near) || a.index - b.index);
+  const weight = ({ members }) => members.reduce((sum, i) => sum + weights[i], 0);
+  const near = places.filter(({ isNear }) => isNear).reduce((sum, place) => sum + weight(place), 0);
+  const far = places.filter(({ isNear }) => !isNear).reduce((sum, place) => sum + weight(place), 0);
+  // A place's part of the whole, in millionths; at least one, since Envoy takes no weight of 0.
+  const part = (place) => {
+    if (near === 0 || far === 0) return weight(place);
+    const [percent, all] = place.isNear ? [100 - farPercent, near] : [farPercent, far];
+    return Math.max(1, Math.round((percent * 10_000 * weight(place)) / all));
+  };
   return {
-    groups: places.map(({ index, near, members }) => ({
-      priority: near || !someNear ? 0 : 1,
-      locality: index,
-      weight: members.reduce((sum, i) => sum + weights[i], 0),
-      count: members.length,
+    groups: places.map((place) => ({
+      priority: 0,
+      locality: place.locality,
+      weight: part(place),
+      count: place.members.length,
       draining: false,
     })),
     endpoints: places.flatMap(({ members }) => members),
-    weights: [],
+    weights: places.flatMap(({ members }) => members.map((i) => weights[i])),
     algorithm: { tag: 'round-robin' },
-    overprovisioningPercent,
+    overprovisioningPercent: 140,
     panicThresholdPercent: 1,
     dropPerMillion: 0,
     outlierDetection: undefined,
@@ -47,11 +56,11 @@ export function decide(question) {
 
 function settings(text) {
   const config = JSON.parse(text) ?? {};
-  const unknown = Object.keys(config).find((key) => key !== 'overprovisioningPercent');
-  if (unknown !== undefined) throw `there is no setting \`${unknown}\`; use \`overprovisioningPercent\``;
-  const { overprovisioningPercent = 140 } = config;
-  if (!Number.isInteger(overprovisioningPercent) || overprovisioningPercent < 100 || overprovisioningPercent > 1000) {
-    throw `overprovisioningPercent: ${JSON.stringify(overprovisioningPercent)} is not what it can be; use 100 to 1000`;
+  const unknown = Object.keys(config).find((key) => key !== 'farPercent');
+  if (unknown !== undefined) throw `there is no setting \`${unknown}\`; use \`farPercent\``;
+  const { farPercent = 10 } = config;
+  if (!Number.isInteger(farPercent) || farPercent < 1 || farPercent > 99) {
+    throw `farPercent: ${JSON.stringify(farPercent)} is not what it can be; use a whole number from 1 to 99`;
   }
-  return { overprovisioningPercent };
+  return { farPercent };
 }

@@ -3,6 +3,7 @@
 use crate::admin::ApiError;
 use crate::policy::apart::CompileError;
 use crate::policy::{CallError, LoadError, World};
+use crate::reconcile::PolicyFault;
 use crate::store::StoreError;
 
 /// Accesses that a refusal names.
@@ -69,6 +70,18 @@ pub enum PolicyError {
         /// The component's.
         found: World,
     },
+    /// An object says what it is.
+    #[error(
+        "the policy `{name}` is what the object `Policy {name}` says; change the object (uploads that do not activate are \
+         taken: ?activate=false)"
+    )]
+    Declared {
+        /// The policy.
+        name: String,
+    },
+    /// It is not signed as it should be.
+    #[error("the component is refused: {0}")]
+    Signature(#[from] PolicyFault),
     /// Accesses use it.
     #[error(
         "the policy `{name}` is used by {}; give them another, or force it (?force=true): they keep their last decisions then",
@@ -124,6 +137,39 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
+impl PolicyError {
+    /// In one word, for conditions and metrics.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Name { .. } => "InvalidName",
+            Self::Setting { .. } => "InvalidSetting",
+            Self::NotFound { .. } | Self::NoVersion { .. } | Self::NothingBefore { .. } => "NotFound",
+            Self::Ambiguous { .. } => "Ambiguous",
+            Self::BuiltIn { .. } => "BuiltIn",
+            Self::OtherWorld { .. } => "WrongWorld",
+            Self::Declared { .. } => "Declared",
+            Self::InUse { .. } => "InUse",
+            Self::Signature(fault) => &fault.reason,
+            Self::Compile(CompileError::Refused { reason, .. }) => reason,
+            Self::Compile(CompileError::Exploded { .. }) => "CompilationExploded",
+            Self::Compile(CompileError::Process(_)) | Self::Internal(_) => "InternalError",
+            Self::Load(error) => error.reason(),
+            Self::Inspect { error: CallError::Said(_), .. } => "PolicyConfigInvalid",
+            Self::Inspect { error, .. } => error.reason(),
+            Self::Store(_) => "StoreFailed",
+            Self::Ended | Self::Busy(_) => "Unavailable",
+        }
+    }
+
+    /// Whether it may be otherwise a while later though nobody changes anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Compile(CompileError::Process(_)) | Self::Internal(_) | Self::Store(_) | Self::Ended | Self::Busy(_)
+        )
+    }
+}
+
 impl From<PolicyError> for ApiError {
     fn from(error: PolicyError) -> Self {
         let message = error.to_string();
@@ -134,6 +180,7 @@ impl From<PolicyError> for ApiError {
             PolicyError::NotFound { .. } | PolicyError::NoVersion { .. } => Self::NotFound(message),
             PolicyError::BuiltIn { .. }
             | PolicyError::OtherWorld { .. }
+            | PolicyError::Declared { .. }
             | PolicyError::InUse { .. }
             | PolicyError::NothingBefore { .. } => Self::Conflict(message),
             PolicyError::Compile(CompileError::Refused { reason, .. }) if reason == "TooLarge" => {
@@ -143,6 +190,7 @@ impl From<PolicyError> for ApiError {
             PolicyError::Compile(CompileError::Exploded { .. }) => {
                 Self::Refused { reason: "CompilationExploded".to_owned(), message }
             }
+            PolicyError::Signature(fault) => Self::Refused { reason: fault.reason, message },
             PolicyError::Load(error) => Self::Refused { reason: error.reason().to_owned(), message },
             PolicyError::Inspect { error, .. } => Self::Refused { reason: error.reason().to_owned(), message },
             PolicyError::Ended | PolicyError::Busy(_) => Self::Unavailable(message),

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// see its connection break instead of the reason.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// The header in which an upload's signature comes, as `cosign sign-blob` prints it.
+pub(crate) const SIGNATURE: &str = "causeway-signature";
+
 type Handled<T> = Result<Json<T>, ApiError>;
 type Name = Result<Path<String>, PathRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -129,6 +132,7 @@ pub(in crate::admin) struct AskedUpload {
     fuel: Option<u64>,
     #[serde(rename = "memoryMiB")]
     memory_mib: Option<u32>,
+    max_removed_percent: Option<u32>,
     config: Option<String>,
 }
 
@@ -139,7 +143,19 @@ pub(in crate::admin) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Handled<PolicyChanged> {
-    let parameters = "the parameters are ?world=, ?activate=, ?config=, ?fuel=, ?memoryMiB= and ?onFailure=";
+    let uploaded = take(&state, path, asked, &headers, body).await;
+    uploaded.inspect_err(|error| state.uploads.refused(error))
+}
+
+async fn take(
+    state: &AdminState,
+    path: Name,
+    asked: Asked<AskedUpload>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Handled<PolicyChanged> {
+    let parameters =
+        "the parameters are ?world=, ?activate=, ?config=, ?fuel=, ?memoryMiB=, ?maxRemovedPercent= and ?onFailure=";
     let asked = match query(asked, parameters) {
         Ok(asked) => asked,
         Err(error) => return Err(after_the_rest(error, body)),
@@ -152,6 +168,7 @@ pub(in crate::admin) async fn upload(
         config,
         fuel: asked.fuel,
         memory_mib: asked.memory_mib,
+        max_removed_percent: asked.max_removed_percent,
         on_failure: asked.on_failure,
     });
     let (name, settings) = match (name(path), settings) {
@@ -163,11 +180,12 @@ pub(in crate::admin) async fn upload(
     if let Some(size) = told.filter(|size| *size > MOST_BYTES) {
         return Err(after_the_rest(too_large(size), body));
     }
+    let signature = headers.get(SIGNATURE).map(|told| String::from_utf8_lossy(told.as_bytes()).into_owned());
     // Few are held in memory at once; others are not read until one is done.
-    let _turn = state.uploads.acquire().await.map_err(|_| PolicyError::Ended)?;
+    let _turn = state.uploads.turn().await.ok_or(PolicyError::Ended)?;
     let bytes = read_whole(body).await?;
     let activation = if asked.activate.unwrap_or(true) { Activation::Now } else { Activation::Later };
-    let upload = Upload { name: name.into(), world: asked.world, bytes, settings, activation };
+    let upload = Upload { name: name.into(), world: asked.world, bytes, settings, activation, signature };
     Ok(Json(state.policies.upload(upload).await?))
 }
 

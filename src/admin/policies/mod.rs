@@ -3,6 +3,7 @@
 
 mod error;
 mod handlers;
+mod uploads;
 mod view;
 
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use error::PolicyError;
+pub(crate) use handlers::SIGNATURE;
 pub(super) use handlers::{activate, component, delete, list, logs, roll_back, show, upload};
+pub use uploads::Uploads;
 pub use view::{Outcome, PolicyChanged, PolicyDetail, PolicyView, Source, State, VersionView};
 
 use crate::policy::{Digest, OnFailure, World};
@@ -31,6 +34,8 @@ pub struct Upload {
     pub settings: ChangedSettings,
     /// When it comes into force.
     pub activation: Activation,
+    /// A signature of the bytes, as `cosign sign-blob` prints it.
+    pub signature: Option<String>,
 }
 
 /// Settings that are said; the others stay as they were, or are the defaults.
@@ -42,6 +47,8 @@ pub struct ChangedSettings {
     pub fuel: Option<u64>,
     /// Memory of an instance, in MiB.
     pub memory_mib: Option<u32>,
+    /// How much of what is in service one decision may take away, in percent.
+    pub max_removed_percent: Option<u32>,
     /// What holds where it fails.
     pub on_failure: Option<OnFailure>,
 }

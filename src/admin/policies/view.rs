@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::model::Timestamp;
 use crate::policy::OnFailure;
-use crate::reconcile::view::PolicyCalls;
+use crate::reconcile::view::{Condition, PolicyCalls};
 
 /// Where a policy comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Source {
     BuiltIn,
     /// Somebody uploaded it.
     Uploaded,
+    /// A Policy object says what it is.
+    Object,
 }
 
 /// Whether it decides.
@@ -67,6 +69,8 @@ pub struct PolicyDetail {
     pub versions: Vec<VersionView>,
     /// Accesses that use it or ask for it, as `namespace/name`.
     pub used_by: Vec<String>,
+    /// `Accepted`, `Active` and `Healthy`.
+    pub conditions: Vec<Condition>,
 }
 
 /// A version of a policy.
@@ -75,6 +79,10 @@ pub struct PolicyDetail {
 pub struct VersionView {
     /// Its number: from 1, in the order of uploads.
     pub number: u32,
+    /// Where its bytes came from: `upload`, or what a Policy object says.
+    pub source: String,
+    /// The key by which it was found to be signed.
+    pub signed_by: Option<String>,
     /// The component.
     pub digest: String,
     /// The component's size, in bytes.
@@ -86,6 +94,8 @@ pub struct VersionView {
     /// Memory of an instance, in MiB.
     #[serde(rename = "memoryMiB")]
     pub memory_mib: u32,
+    /// How much of what is in service one decision may take away, in percent; 100 is no limit.
+    pub max_removed_percent: u32,
     /// What holds where it fails.
     pub on_failure: OnFailure,
     /// When it was uploaded, in ms since the Unix epoch.

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{Format, List, Server};
 use crate::config::parse_duration;
 use crate::policy::World;
+use crate::policy::apart::CompileLimits;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Policy {
@@ -103,6 +104,9 @@ pub(in crate::cli) struct UploadPolicy {
     /// Only keep it; `causeway policy activate` puts it into force
     #[arg(long)]
     pub no_activate: bool,
+    /// File of a signature of the component, as `cosign sign-blob --output-signature` writes it
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
     /// Its configuration as JSON; an access's is laid over it
     #[arg(long, value_name = "JSON")]
     pub config: Option<String>,
@@ -112,6 +116,10 @@ pub(in crate::cli) struct UploadPolicy {
     /// Memory that a call may use, in MiB [default: 64]
     #[arg(long, value_name = "N")]
     pub memory_mib: Option<u32>,
+    /// How much of what is in service one decision may take away, in percent; beyond it the last decision holds [default:
+    /// 100, which is no limit]
+    #[arg(long, value_name = "N")]
+    pub max_removed_percent: Option<u32>,
     /// What holds where it fails [default: KeepLast]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub on_failure: Option<Fallback>,
@@ -204,4 +212,10 @@ pub(in crate::cli) struct PolicyCompiler {
     /// What it has to be
     #[arg(long, value_name = "WORLD")]
     pub world: Option<World>,
+    /// CPU time that it may take, in seconds
+    #[arg(long, value_name = "N", default_value_t = CompileLimits::default().cpu_seconds)]
+    pub cpu_seconds: u64,
+    /// Memory that it may take, in MiB
+    #[arg(long, value_name = "N", default_value_t = CompileLimits::default().memory_mib)]
+    pub memory_mib: u64,
 }

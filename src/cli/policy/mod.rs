@@ -6,7 +6,6 @@ mod upload;
 
 use std::io::Write;
 
-use bytes::Bytes;
 use hyper::Method;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -39,7 +38,7 @@ fn path_of(name: &str) -> String {
 }
 
 async fn change(server: &Server, path: &str, output: Option<Format>, out: &mut dyn Write) -> anyhow::Result<()> {
-    let asked = Asked { method: Method::POST, path, body: Bytes::new() };
+    let asked = Asked::of(Method::POST, path);
     tell(&Admin::new(server)?.ask(&asked).await?, output, out)
 }
 
@@ -59,7 +58,7 @@ async fn roll_back(args: &RollBackPolicy, out: &mut dyn Write) -> anyhow::Result
 
 async fn delete(args: &DeletePolicy, out: &mut dyn Write) -> anyhow::Result<()> {
     let path = path_of(&args.name) + if args.force { "?force=true" } else { "" };
-    let asked = Asked { method: Method::DELETE, path: &path, body: Bytes::new() };
+    let asked = Asked::of(Method::DELETE, &path);
     let _: Value = Admin::new(&args.server)?.ask(&asked).await?;
     writeln!(out, "policy/{} deleted", args.name)?;
     Ok(out.flush()?)

@@ -28,6 +28,7 @@ const SDK: &[File] = &[
     ("causeway-policy/src/lb/usable.rs", include_str!("../../../plugins/sdk/src/lb/usable.rs")),
     ("causeway-policy/src/lib.rs", include_str!("../../../plugins/sdk/src/lib.rs")),
     ("causeway-policy/src/log.rs", include_str!("../../../plugins/sdk/src/log.rs")),
+    ("causeway-policy/src/memory.rs", include_str!("../../../plugins/sdk/src/memory.rs")),
     ("causeway-policy/src/settings.rs", include_str!("../../../plugins/sdk/src/settings.rs")),
     ("causeway-policy/src/settings/tests.rs", include_str!("../../../plugins/sdk/src/settings/tests.rs")),
     ("causeway-policy/src/testing.rs", include_str!("../../../plugins/sdk/src/testing.rs")),

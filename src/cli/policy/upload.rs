@@ -7,6 +7,7 @@ use anyhow::Context;
 use hyper::Method;
 
 use super::{path_of, tell};
+use crate::admin::policies::SIGNATURE;
 use crate::cli::Usage;
 use crate::cli::args::{Fallback, UploadPolicy};
 use crate::cli::client::{Admin, encode_segment};
@@ -21,7 +22,12 @@ pub(super) async fn run(args: &UploadPolicy, out: &mut dyn Write) -> anyhow::Res
     let admin = Admin::new(&args.server())?;
     let bytes = read(&args.file)?;
     let path = format!("{}{}", path_of(&args.name), query(args));
-    let asked = Asked { method: Method::PUT, path: &path, body: bytes.into() };
+    let mut headers = Vec::new();
+    if let Some(file) = &args.signature {
+        let signature = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        headers.push((SIGNATURE, signature.split_whitespace().collect()));
+    }
+    let asked = Asked { method: Method::PUT, path: &path, headers, body: bytes.into() };
     tell(&admin.ask(&asked).await?, args.output, out)
 }
 
@@ -36,6 +42,7 @@ fn query(args: &UploadPolicy) -> String {
         ("config", args.config.clone()),
         ("fuel", args.fuel.map(|fuel| fuel.to_string())),
         ("memoryMiB", args.memory_mib.map(|memory| memory.to_string())),
+        ("maxRemovedPercent", args.max_removed_percent.map(|percent| percent.to_string())),
         ("onFailure", fallback),
     ];
     let said: Vec<String> =

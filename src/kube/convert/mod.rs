@@ -4,12 +4,14 @@
 mod access;
 mod cluster;
 mod core;
+mod policy;
 mod pool;
 mod snapshot;
 
 pub use self::core::{endpoint_slice, node, pod, service};
 pub use access::cluster_access;
 pub use cluster::cluster_info;
+pub use policy::policy;
 pub use pool::{parse_address_range, vip_pool};
 pub use snapshot::endpoint_snapshot;
 

@@ -59,6 +59,10 @@ kind! {
     VipPool, VipPoolSpec
 }
 kind! {
+    /// A component that decides (cluster-scoped).
+    Policy, PolicySpec
+}
+kind! {
     /// The snapshot information of an access's pods in one cluster.
     EndpointSnapshot, EndpointSnapshotSpec
 }

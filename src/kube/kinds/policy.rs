@@ -1,10 +1,11 @@
-//! `Policy`: a WebAssembly component that decides. The kind is there so that it can be installed; nothing runs it yet.
+//! `Policy`: a WebAssembly component that decides.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{KeyRef, Nothing, StatusCondition};
+use crate::model::policy::{OnFailure, World};
 
 /// `spec` of a `Policy`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +23,7 @@ use super::{KeyRef, Nothing, StatusCondition};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     /// What it decides on.
-    pub world: PolicyWorld,
+    pub world: World,
     /// The component.
     pub component: ComponentSpec,
     /// Its configuration; whatever the policy defines.
@@ -35,50 +36,30 @@ pub struct PolicySpec {
     pub limits: Option<PolicyLimits>,
 }
 
-/// What a policy decides on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum PolicyWorld {
-    /// Load balancing.
-    #[default]
-    #[serde(rename = "lb-policy")]
-    Lb,
-    /// Virtual IPs.
-    #[serde(rename = "vip-policy")]
-    Vip,
-}
-
 /// A component and where it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ComponentSpec {
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: Option<String>,
-    /// Where its bytes are: exactly one of.
-    pub from: Option<ComponentSource>,
+    /// Where its bytes are: exactly one of. Uploaded where not said.
+    pub from: Option<ComponentFrom>,
+    /// Base64 of a signature of the bytes, as `cosign sign-blob` prints it.
+    pub signature: Option<String>,
 }
 
 /// Where a component's bytes are: exactly one of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ComponentSource {
+pub struct ComponentFrom {
     /// They were uploaded.
     pub upload: Option<Nothing>,
     /// In a ConfigMap's `binaryData`.
     pub config_map_key_ref: Option<KeyRef>,
     /// In a registry, as `oci://host/name@sha256:…`.
     pub oci: Option<String>,
-    /// In a file beside the control plane.
+    /// In a file beneath the control plane's --policy-dir.
     pub path: Option<String>,
-}
-
-/// What holds when a policy fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum OnFailure {
-    /// Its last good decision.
-    #[default]
-    KeepLast,
-    /// What the default policy decides.
-    Default,
 }
 
 /// What a policy may use.
@@ -86,10 +67,13 @@ pub enum OnFailure {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyLimits {
     /// Instructions of a call, as Wasmtime counts them.
-    pub fuel: Option<u64>,
+    pub fuel: Option<i64>,
     /// Memory of an instance, in MiB.
     #[serde(rename = "memoryMiB")]
-    pub memory_mib: Option<u32>,
+    pub memory_mib: Option<i64>,
+    /// How many of a service's endpoints in use one decision may take away, in percent; 100, which is no limit, where not
+    /// said.
+    pub max_removed_percent: Option<i64>,
 }
 
 /// `status` of a `Policy`.
@@ -97,8 +81,13 @@ pub struct PolicyLimits {
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
     /// The component that decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub active_digest: Option<String>,
+    /// Accesses that use it.
+    #[serde(default)]
+    pub accesses: u64,
     /// Of which generation this is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Conditions.
     #[serde(default)]

@@ -70,6 +70,10 @@ async fn read(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>) {
             let convert = |o: &kinds::VipPoolResource| one(convert::vip_pool(&as_file!(VipPool, o)));
             of_causeway(kind, client, out, convert).await;
         }
+        ObjectKind::Policy => {
+            let convert = |o: &kinds::PolicyResource| one(convert::policy(&as_file!(Policy, o)));
+            of_causeway(kind, client, out, convert).await;
+        }
         ObjectKind::EndpointSnapshot => {
             let convert =
                 |o: &kinds::EndpointSnapshotResource| one(convert::endpoint_snapshot(&as_file!(EndpointSnapshot, o)));

@@ -23,8 +23,13 @@ const WAITING: usize = 64;
 pub const OF_ALL: [ObjectKind; 4] = [ObjectKind::Node, ObjectKind::Service, ObjectKind::Pod, ObjectKind::EndpointSlice];
 
 /// The kinds that are read of the primary as well.
-pub const OF_PRIMARY: [ObjectKind; 4] =
-    [ObjectKind::ClusterInfo, ObjectKind::VipPool, ObjectKind::ClusterAccess, ObjectKind::EndpointSnapshot];
+pub const OF_PRIMARY: [ObjectKind; 5] = [
+    ObjectKind::ClusterInfo,
+    ObjectKind::VipPool,
+    ObjectKind::ClusterAccess,
+    ObjectKind::EndpointSnapshot,
+    ObjectKind::Policy,
+];
 
 /// What a watch tells.
 #[derive(Debug)]

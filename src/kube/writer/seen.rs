@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 
 use super::slices;
 use crate::kube::kinds::{
-    ClusterAccessResource, ClusterInfoResource, EndpointSnapshotResource, EndpointSnapshotSpec, SnapshotOwner,
-    VipPoolResource, VirtualIpResource,
+    ClusterAccessResource, ClusterInfoResource, EndpointSnapshotResource, EndpointSnapshotSpec, PolicyResource,
+    SnapshotOwner, VipPoolResource, VirtualIpResource,
 };
 use crate::kube::outbox::DnsRecord;
 use crate::kube::virtual_ips::MANAGER;
@@ -36,6 +36,7 @@ pub(super) enum Kind {
     ClusterAccess,
     VipPool,
     VirtualIp,
+    Policy,
     EndpointSnapshot,
     Service,
     /// ExternalDNS's, which need not be installed.
@@ -43,11 +44,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::ClusterInfo,
         Kind::ClusterAccess,
         Kind::VipPool,
         Kind::VirtualIp,
+        Kind::Policy,
         Kind::EndpointSnapshot,
         Kind::Service,
         Kind::DnsEndpoint,
@@ -59,6 +61,7 @@ impl Kind {
             Kind::ClusterAccess => ApiResource::erase::<ClusterAccessResource>(&()),
             Kind::VipPool => ApiResource::erase::<VipPoolResource>(&()),
             Kind::VirtualIp => ApiResource::erase::<VirtualIpResource>(&()),
+            Kind::Policy => ApiResource::erase::<PolicyResource>(&()),
             Kind::EndpointSnapshot => ApiResource::erase::<EndpointSnapshotResource>(&()),
             Kind::Service => ApiResource::erase::<Service>(&()),
             Kind::DnsEndpoint => ApiResource {
@@ -72,7 +75,7 @@ impl Kind {
     }
 
     fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::ClusterInfo | Kind::VipPool | Kind::VirtualIp)
+        !matches!(self, Kind::ClusterInfo | Kind::VipPool | Kind::VirtualIp | Kind::Policy)
     }
 
     /// Whether Causeway writes whole objects of the kind, and not only statuses.

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::kube::kinds::{
-    ClusterAccessStatus, ClusterInfoStatus, EndpointSnapshotStatus, StatusCondition, VipPoolStatus, VirtualIpStatus,
+    ClusterAccessStatus, ClusterInfoStatus, EndpointSnapshotStatus, PolicyStatus, StatusCondition, VipPoolStatus,
+    VirtualIpStatus,
 };
 use crate::kube::outbox::{ClusterConnection, ClusterSeen};
 
@@ -48,6 +49,12 @@ impl Status for ClusterAccessStatus {
 }
 
 impl Status for VipPoolStatus {
+    fn since(&mut self, there: &Self, now: &str) {
+        conditions(&mut self.conditions, &there.conditions, now);
+    }
+}
+
+impl Status for PolicyStatus {
     fn since(&mut self, there: &Self, now: &str) {
         conditions(&mut self.conditions, &there.conditions, now);
     }

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::seen::{Kind, LABELS, Seen, Target, Writer, hash, hash_dns};
 use super::{slices, status};
 use crate::kube::kinds::{
-    API_VERSION, ClusterAccessStatus, EndpointSnapshotSpec, EndpointSnapshotStatus, SnapshotOwner, StatusCondition,
-    VipPoolStatus, VirtualIpStatus,
+    API_VERSION, ClusterAccessStatus, EndpointSnapshotSpec, EndpointSnapshotStatus, PolicyStatus, SnapshotOwner,
+    StatusCondition, VipPoolStatus, VirtualIpStatus,
 };
 use crate::kube::outbox::{
     ClusterConnection, ClusterSeen, DnsRecord, ServiceAddresses, SnapshotContent, SnapshotKey, Waiting,
@@ -39,6 +39,7 @@ pub(super) struct Wanted {
     connections: BTreeMap<ClusterName, ClusterConnection>,
     accesses: BTreeMap<NamespacedName, ClusterAccessStatus>,
     pools: BTreeMap<PoolName, VipPoolStatus>,
+    policies: BTreeMap<Arc<str>, PolicyStatus>,
     vips: BTreeMap<IpAddr, VirtualIpStatus>,
     users: BTreeMap<NamespacedName, EndpointSnapshotStatus>,
     /// Objects that make no sense, and why.
@@ -66,6 +67,10 @@ impl Wanted {
         for (name, status) in waiting.pools {
             touched.insert(Target::of_cluster(Kind::VipPool, name.as_str()));
             put(&mut self.pools, name, status);
+        }
+        for (name, status) in waiting.policies {
+            touched.insert(Target::of_cluster(Kind::Policy, name.clone()));
+            put(&mut self.policies, name, status);
         }
         for (address, status) in waiting.vips {
             touched.insert(Target::of_cluster(Kind::VirtualIp, name_of(address)));
@@ -160,6 +165,14 @@ impl Wanted {
                 for condition in &mut status.conditions {
                     condition.observed_generation = seen.generation;
                 }
+                status::differs(status, &seen.status, now)
+            }
+            Kind::Policy => {
+                let mut status = known_or(self.policies.get(name), invalid.is_some())?;
+                if invalid.is_some() {
+                    status.observed_generation = Some(seen.generation);
+                }
+                status::put_condition(&mut status.conditions, told("Accepted"));
                 status::differs(status, &seen.status, now)
             }
             Kind::VirtualIp => status::differs(self.vips.get(&address_of(name)?)?.clone(), &seen.status, now),
@@ -323,6 +336,7 @@ fn target_of(key: ObjectKey) -> Option<Target> {
     let kind = match key.kind {
         ObjectKind::ClusterAccess => Kind::ClusterAccess,
         ObjectKind::VipPool => Kind::VipPool,
+        ObjectKind::Policy => Kind::Policy,
         ObjectKind::EndpointSnapshot => Kind::EndpointSnapshot,
         _ => return None,
     };

@@ -11,6 +11,7 @@ use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{
     Access, Change, ClusterSpec, Object, ObjectKey, ObjectKind, Pod, Pool, Service, ServiceChoice,
 };
+use crate::model::policy::PolicySpec;
 use crate::model::snapshot::UserSnapshot;
 
 impl World {
@@ -70,6 +71,7 @@ impl World {
             Object::Access(access) => self.put_access(cluster, access.id.clone(), Some(access), touched),
             Object::Pool(pool) => self.put_pool(cluster, pool.name.clone(), Some(pool), touched),
             Object::Snapshot(snapshot) => self.put_snapshot(cluster, snapshot.id.clone(), Some(snapshot), touched),
+            Object::Policy(policy) => self.put_policy(cluster, policy.name.clone(), Some(policy), touched),
         }
     }
 
@@ -89,6 +91,7 @@ impl World {
             ObjectKind::ClusterAccess => self.put_access(cluster, id, None, touched),
             ObjectKind::VipPool => self.put_pool(cluster, key.name.clone().into(), None, touched),
             ObjectKind::EndpointSnapshot => self.put_snapshot(cluster, id, None, touched),
+            ObjectKind::Policy => self.put_policy(cluster, key.name.clone(), None, touched),
         }
     }
 
@@ -214,6 +217,18 @@ impl World {
         self.settle(touched);
     }
 
+    fn put_policy(&mut self, cluster: &ClusterName, name: Arc<str>, policy: Option<PolicySpec>, touched: &mut Touched) {
+        let Some(data) = self.clusters.get_mut(cluster) else { return };
+        if data.policies.get(&name).map(|policy| &**policy) == policy.as_ref() {
+            return;
+        }
+        match policy {
+            Some(policy) => data.policies.insert(name, Arc::new(policy)),
+            None => data.policies.remove(&name),
+        };
+        touched.policies |= self.primary.as_ref() == Some(cluster);
+    }
+
     fn put_snapshot(
         &mut self,
         cluster: &ClusterName,
@@ -308,6 +323,7 @@ impl World {
         let Some(data) = self.clusters.get(cluster) else { return };
         touched.accesses.extend(data.accesses.keys().cloned());
         touched.pools |= !data.pools.is_empty();
+        touched.policies |= !data.policies.is_empty();
         touch_snapshots(data, data.snapshots(), touched);
         for id in data.services.keys() {
             self.touch_service(id.clone(), touched);

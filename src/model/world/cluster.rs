@@ -10,6 +10,7 @@ use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{
     Access, ClusterRole, ClusterSpec, EndpointSlice, KubeNode, Locality, Pod, Pool, Service, SliceEndpoint,
 };
+use crate::model::policy::PolicySpec;
 use crate::model::snapshot::UserSnapshot;
 
 /// The network of a cluster that says none.
@@ -80,6 +81,7 @@ pub(super) struct ClusterData {
     pub services: HashMap<NamespacedName, Service>,
     pub accesses: BTreeMap<NamespacedName, Arc<Access>>,
     pub pools: BTreeMap<PoolName, Arc<Pool>>,
+    pub policies: BTreeMap<Arc<str>, Arc<PolicySpec>>,
     pub pods: HashMap<NamespacedName, Arc<Pod>>,
     snapshots: BTreeMap<NamespacedName, Arc<UserSnapshot>>,
     /// By access, in the order of their names, in which the last word counts.
@@ -103,6 +105,7 @@ impl ClusterData {
             services: HashMap::new(),
             accesses: BTreeMap::new(),
             pools: BTreeMap::new(),
+            policies: BTreeMap::new(),
             pods: HashMap::new(),
             snapshots: BTreeMap::new(),
             snapshots_of: HashMap::new(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::id::{ClusterName, NamespacedName, PoolName};
 use super::object::{Access, ObjectKey, Pod, Pool, ServiceChoice};
+use super::policy::PolicySpec;
 
 mod apply;
 mod cluster;
@@ -64,6 +65,8 @@ pub struct Touched {
     pub snapshots: BTreeSet<NamespacedName>,
     /// Pools differ.
     pub pools: bool,
+    /// Policies differ.
+    pub policies: bool,
     /// Clusters whose spec or sync state differs, or that are gone.
     pub clusters: BTreeSet<ClusterName>,
     /// Changes to pods, in order.
@@ -82,6 +85,7 @@ impl Touched {
         self.accesses.extend(later.accesses);
         self.snapshots.extend(later.snapshots);
         self.pools |= later.pools;
+        self.policies |= later.policies;
         self.clusters.extend(later.clusters);
         self.pods.extend(later.pods);
     }
@@ -161,6 +165,11 @@ impl World {
     /// One pool, if it counts.
     pub fn pool(&self, name: &PoolName) -> Option<&Arc<Pool>> {
         self.primary_data()?.pools.get(name)
+    }
+
+    /// The policies that count, by name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<PolicySpec>> {
+        self.primary_data().into_iter().flat_map(|data| data.policies.values())
     }
 
     /// The services that an access chooses and that exist in a cluster it names, by name.

@@ -66,7 +66,8 @@ impl World {
                 let accesses = data.accesses.values().map(|access| Object::Access((**access).clone()).key());
                 let pools = data.pools.values().map(|pool| Object::Pool((**pool).clone()).key());
                 let snapshots = data.snapshots().map(|snapshot| Object::Snapshot((**snapshot).clone()).key());
-                all.extend(accesses.chain(pools).chain(snapshots).map(|object| Ignored {
+                let policies = data.policies.values().map(|policy| Object::Policy((**policy).clone()).key());
+                all.extend(accesses.chain(pools).chain(snapshots).chain(policies).map(|object| Ignored {
                     cluster: name.clone(),
                     object,
                     reason: reason.clone(),

@@ -44,6 +44,7 @@ impl Rig {
         let outputs = Outputs {
             keeper: Keeper::Store(store.clone()),
             inventory: Inventory::default(),
+            declared: watch::channel(Arc::default()).0,
             dns,
             nameservers: Vec::new(),
             outbox: None,

@@ -339,3 +339,47 @@ fn what_a_user_says_reaches_the_backend_of_the_access_and_no_pods_own() {
     let version = |snapshot: &XdsSnapshot| snapshot.get(ResourceType::Endpoint, WEB).map(|r| r.version().clone());
     assert_eq!(version(&back), version(&before));
 }
+
+#[test]
+fn many_decisions_are_the_same_on_any_number_of_cores() {
+    let names: Vec<String> = (0..100).map(|n| format!("svc-{n}")).collect();
+    let pod = |n: usize, net: u8| put("east", slice(&names[n], &[("pod", &format!("10.0.{net}.{}", n + 1), true)]));
+    let begun = || {
+        let mut world = World::new();
+        for (n, name) in names.iter().enumerate() {
+            let objects = [service(name, Protocol::Http), Object::Access(access(name))];
+            world.apply(objects.map(|object| put("east", object)).into_iter().chain([pod(n, 0)]).collect(), 0);
+        }
+        world
+    };
+    let world = begun();
+    let at = |(n, name): (usize, &String)| offer(name, None, &format!("240.0.0.{}", n + 1), Protocol::Http);
+    let offers = names.iter().enumerate().map(at).collect();
+    let desired = desired(&world, &plan(offers), &Desired::default());
+    let keys = ["a", "b", "c"].map(|zone| {
+        let locality = Locality { region: "eu".into(), zone: zone.into() };
+        ViewKey { client: ClientView { locality, ..client() }, ..key(&desired, None) }
+    });
+    let (none, all) = (BTreeSet::new(), desired.backends.keys().cloned().collect::<BTreeSet<_>>());
+    let decided = |cores: usize| {
+        let (mut world, policies) = (begun(), super::rig::policies());
+        let mut views = Views::on_cores(cores);
+        let first = {
+            let turn = Turn { policies: &policies, ..turn(&world, &desired, &none) };
+            keys.each_ref().map(|key| views.snapshot(key, &BTreeMap::new(), &turn))
+        };
+        views.end_turn();
+        assert_eq!(policies.counts("lb-locality").calls, 300);
+        world.apply((0..names.len()).map(|n| pod(n, 1)).collect(), 0);
+        let second = views.update(&Turn { policies: &policies, ..turn(&world, &desired, &all) });
+        assert_eq!((second.len(), policies.counts("lb-locality").calls), (3, 600));
+        let second = keys.each_ref().map(|key| second[key].clone());
+        [first, second]
+            .map(|snapshots| snapshots.map(|snapshot| ResourceType::ALL.map(|ty| snapshot.version(ty).to_string())))
+    };
+    let alone = decided(1);
+    assert_ne!(alone[0], alone[1]);
+    for cores in [2, 3, 8] {
+        assert_eq!(decided(cores), alone, "{cores} cores");
+    }
+}

@@ -10,7 +10,13 @@ fn configured(config: Value) -> PolicySettings {
 }
 
 async fn add(store: &Store, policy: &str, bytes: &[u8], settings: &PolicySettings, now: Timestamp) -> Added {
-    store.add_policy_version(&NewVersion { policy, world: World::Lb, bytes, settings }, now).await.unwrap()
+    store
+        .add_policy_version(
+            &NewVersion { policy, world: World::Lb, bytes, settings, source: UPLOAD, signed_by: None },
+            now,
+        )
+        .await
+        .unwrap()
 }
 
 async fn components(store: &Store) -> i64 {
@@ -27,6 +33,7 @@ async fn versions_come_back_as_they_were_kept() {
         config: json!({"weights": {"east": 90, "we'st": 10}, "ü": [1, null]}),
         fuel: u64::try_from(i64::MAX).unwrap(),
         memory_mib: 7,
+        max_removed_percent: 30,
         on_failure: OnFailure::Default,
     };
     let plain = PolicySettings::default();
@@ -35,7 +42,9 @@ async fn versions_come_back_as_they_were_kept() {
     // The same again changes nothing; other settings of the same component are another version.
     assert_eq!(add(&store, "mine", b"one", &chosen, 7).await, Added::Known(1));
     assert_eq!(add(&store, "mine", b"one", &plain, 8).await, Added::New(3));
+    let slower = PolicySettings { max_removed_percent: 10, ..plain.clone() };
     assert_eq!(add(&store, "another", b"one", &plain, 9).await, Added::New(1));
+    assert_eq!(add(&store, "another", b"one", &slower, 9).await, Added::New(2));
     assert_eq!(components(&store).await, 2);
     store.close().await;
 
@@ -51,6 +60,8 @@ async fn versions_come_back_as_they_were_kept() {
         world: World::Lb,
         size: bytes.len(),
         settings: settings.clone(),
+        source: UPLOAD.to_owned(),
+        signed_by: None,
         uploaded_at,
     };
     let expected = [version(1, b"one", &chosen, 5), version(2, b"two", &chosen, 6), version(3, b"one", &plain, 8)];
@@ -68,13 +79,13 @@ async fn the_version_before_is_remembered() {
         add(&store, "mine", bytes, &settings, 1).await;
     }
     for (number, before) in [(1, None), (1, None), (2, Some(1)), (2, Some(1)), (1, Some(2))] {
-        store.activate_policy("mine", number).await.unwrap();
+        store.activate_policy("mine", number, Say::People).await.unwrap();
         let mine = store.policy("mine").await.unwrap().unwrap();
         assert_eq!((mine.active, mine.before), (Some(number), before));
         assert_eq!(mine.in_force().unwrap().number, number);
     }
     for (policy, number) in [("mine", 3), ("other", 1)] {
-        let error = store.activate_policy(policy, number).await.unwrap_err();
+        let error = store.activate_policy(policy, number, Say::People).await.unwrap_err();
         assert_eq!(error.to_string(), format!("the policy `{policy}` has no version {number}"));
     }
     assert_eq!(store.policy("mine").await.unwrap().unwrap().active, Some(1));
@@ -102,9 +113,9 @@ async fn old_versions_go_but_never_those_that_may_be_wanted() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).await.unwrap();
     add(&store, "mine", b"first", &PolicySettings::default(), 1).await;
-    store.activate_policy("mine", 1).await.unwrap();
+    store.activate_policy("mine", 1, Say::People).await.unwrap();
     add(&store, "mine", b"second", &PolicySettings::default(), 1).await;
-    store.activate_policy("mine", 2).await.unwrap();
+    store.activate_policy("mine", 2, Say::People).await.unwrap();
     for n in 3..60 {
         assert_eq!(add(&store, "mine", b"later", &configured(json!(n)), 1).await, Added::New(n));
     }
@@ -131,6 +142,8 @@ async fn what_cannot_be_relied_on_is_refused() {
         "UPDATE policy_version SET config = '{'",
         "UPDATE policy_version SET digest = 'sha256:00'",
         "UPDATE policy_version SET on_failure = 'Explode'",
+        "UPDATE policy_version SET max_removed_percent = 0",
+        "UPDATE policy_version SET max_removed_percent = 101",
     ] {
         assert!(sqlx::query(edit).execute(store.inner.policies.pool()).await.is_err(), "{edit}");
     }
@@ -158,9 +171,16 @@ async fn nothing_is_promised_of_a_file_that_was_taken_away() {
     let settings = PolicySettings::default();
     add(&store, "mine", b"one", &settings, 1).await;
     std::fs::rename(dir.path().join("policies.db"), dir.path().join("elsewhere.db")).unwrap();
-    let new = NewVersion { policy: "mine", world: World::Vip, bytes: b"two", settings: &settings };
+    let new = NewVersion {
+        policy: "mine",
+        world: World::Vip,
+        bytes: b"two",
+        settings: &settings,
+        source: UPLOAD,
+        signed_by: None,
+    };
     assert!(matches!(store.add_policy_version(&new, 1).await, Err(StoreError::Replaced { .. })));
-    assert!(matches!(store.activate_policy("mine", 1).await, Err(StoreError::Replaced { .. })));
+    assert!(matches!(store.activate_policy("mine", 1, Say::People).await, Err(StoreError::Replaced { .. })));
     assert!(matches!(store.delete_policy("mine").await, Err(StoreError::Replaced { .. })));
     assert_eq!(store.policy("mine").await.unwrap().unwrap().versions.len(), 1);
 }

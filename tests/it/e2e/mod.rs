@@ -7,6 +7,8 @@ mod families;
 mod gateways;
 mod names;
 mod policies;
+pub mod policy_objects;
+mod policy_sources;
 mod protocols;
 mod rejected;
 mod scale;
@@ -14,6 +16,7 @@ mod sidecar;
 mod snapshots;
 mod sqlite;
 mod unknown;
+mod uploads;
 mod withdraw;
 
 use std::net::{IpAddr, SocketAddr};

@@ -243,7 +243,7 @@ fn snapshots_and_policies_that_cannot_be_are_refused() {
             ("crd-bad", "world: lb-policy\ncomponent: {digest: 'sha256:12'}", "64 hexadecimal digits"),
             ("crd-bad", "world: lb-policy\ncomponent: {from: {}}", "write exactly one of `upload`"),
             ("crd-bad", "world: lb-policy\ncomponent: {from: {oci: 'oci://a/b:latest'}}", "by its digest"),
-            ("crd-bad", "world: lb-policy\ncomponent: {}\nlimits: {memoryMiB: 0}", "use 1 to 4096 MiB"),
+            ("crd-bad", "world: lb-policy\ncomponent: {}\nlimits: {memoryMiB: 0}", "use 1 to 256 MiB"),
             ("crd-bad", "world: lb-policy\ncomponent: {}\nonFailure: Panic", "supported values"),
         ],
     );

@@ -38,7 +38,7 @@ fn path(server: &ApiServer) -> String {
 }
 
 /// A service account of the primary that has exactly the control plane's roles, as a kubeconfig in a file.
-fn as_control_plane(setup: &Setup) -> PathBuf {
+pub fn as_control_plane(setup: &Setup) -> PathBuf {
     let primary = setup.primary();
     let roles = causeway().args(["rbac", "primary"]).output().expect("the binary runs").stdout;
     primary.apply(std::str::from_utf8(&roles).expect("YAML"));

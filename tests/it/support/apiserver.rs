@@ -56,14 +56,14 @@ impl Drop for Room {
 }
 
 /// A process that ends with this one.
-struct Supervised {
+pub(super) struct Supervised {
     supervisor: Child,
     /// Closing it ends the process.
     signals: Option<ChildStdin>,
 }
 
 impl Supervised {
-    fn spawn(log: &Path, away: Option<&Away>, program: &Path, args: &[String]) -> Self {
+    pub(super) fn spawn(log: &Path, away: Option<&Away>, program: &Path, args: &[String]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apiserver/supervise.sh");
         let mut command = Command::new(script);
         command.arg(log);
@@ -76,7 +76,7 @@ impl Supervised {
         Self { supervisor, signals }
     }
 
-    fn signal(&mut self, name: &str) {
+    pub(super) fn signal(&mut self, name: &str) {
         if let Some(pipe) = &mut self.signals {
             writeln!(pipe, "{name}").expect("the supervisor listens");
         }
@@ -95,7 +95,7 @@ impl Drop for Supervised {
 }
 
 /// Another host.
-struct Away {
+pub(super) struct Away {
     namespace: String,
     address: IpAddr,
 }

@@ -24,7 +24,16 @@ impl Host {
     /// Makes the host, reachable by IPv4.
     pub fn new() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(100);
-        let (pid, index) = (std::process::id() % 10_000, NEXT.fetch_add(1, Ordering::Relaxed));
+        let pid = std::process::id() % 10_000;
+        // A run that was killed leaves its hosts behind.
+        let taken = Command::new("ip").args(["-br", "addr"]).output().expect("ip runs");
+        let taken = String::from_utf8_lossy(&taken.stdout).into_owned();
+        let index = loop {
+            let index = NEXT.fetch_add(1, Ordering::Relaxed);
+            if !taken.contains(&format!(" 198.18.{index}.1/")) {
+                break index;
+            }
+        };
         let host = Self { name: format!("cw{pid}-{index}"), near: format!("198.18.{index}.1"), index };
         let (name, far) = (&host.name, format!("198.18.{index}.2"));
         ip(&format!("netns add {name}"));

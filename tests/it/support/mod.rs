@@ -2,10 +2,13 @@
 //! names, and manifests on disk.
 
 pub mod apiserver;
+pub mod explosive;
 pub mod fleet;
 pub mod host;
 pub mod manifests;
 pub mod pods;
+pub mod registry;
+pub mod signing;
 pub mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -1,6 +1,13 @@
 //! Policies that are uploaded while everything runs, by where requests land.
 
+mod hostile;
+mod own;
+mod refused;
+mod rollback;
+mod shares;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,52 +16,88 @@ use super::{Setup, clusterset, resolve};
 use crate::support::eventually;
 use crate::support::fleet::{ControlPlane, Speaks};
 use crate::support::manifests::{self, Backend};
-use crate::support::traffic::{self, Stream};
+use crate::support::traffic::{Http, Stream};
 
-const WITHIN: Duration = Duration::from_secs(20);
+pub const WITHIN: Duration = Duration::from_secs(20);
 /// Enough that 9 to 1 and 1 to 1 cannot be taken for one another.
 const REQUESTS: usize = 400;
 
-fn component(name: &str) -> String {
+/// The file of a committed component.
+pub fn component(name: &str) -> String {
     format!("{}/plugins/components/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The access with a policy.
-fn access(policy: &str, config: &str) -> String {
-    let plain = manifests::access_yaml("checkout", "edge", 1);
+/// The access to `checkout` with a policy.
+pub fn access(policy: &str, config: &str) -> String {
+    access_to("checkout", policy, config)
+}
+
+/// The access to a service with a policy.
+pub fn access_to(service: &str, policy: &str, config: &str) -> String {
+    let plain = manifests::access_yaml(service, "edge", 1);
     format!("{plain}  policies: {{loadBalancing: {{name: {policy}, config: {config}}}}}\n")
 }
 
 /// What an Envoy has accepted: the versions of resources, which are hashes of their content.
-fn versions(plane: &ControlPlane, node: &str) -> BTreeMap<String, Value> {
-    let page = plane.get(&format!("/debug/xds/nodes/{node}?resource=none"));
-    let types = page["streams"][0]["types"].as_object().cloned().unwrap_or_default();
-    let mut versions = BTreeMap::new();
-    for (ty, held) in types {
-        for (name, resource) in held["resources"].as_object().into_iter().flatten() {
-            versions.insert(format!("{ty} {name}"), resource["accepted"].clone());
-        }
-    }
-    versions
+pub fn versions(plane: &ControlPlane, node: &str) -> BTreeMap<String, Value> {
+    resources(plane, node, "none", |row| row["accepted"].clone())
 }
 
-fn condition(plane: &ControlPlane, kind: &str) -> (String, String) {
-    let row = plane.row("/api/v1/accesses", "name", "checkout").expect("the access is there");
+/// What is served to an Envoy, whole: the contents of all resources.
+pub fn contents(plane: &ControlPlane, node: &str) -> BTreeMap<String, Value> {
+    resources(plane, node, "", |row| row["content"].clone())
+}
+
+fn resources(plane: &ControlPlane, node: &str, shown: &str, of: impl Fn(&Value) -> Value) -> BTreeMap<String, Value> {
+    let page = plane.get(&format!("/debug/xds/nodes/{node}?resource={shown}"));
+    let types = page["streams"][0]["types"].as_object().cloned().unwrap_or_default();
+    let mut found = BTreeMap::new();
+    for (ty, held) in types {
+        for (name, row) in held["resources"].as_object().into_iter().flatten() {
+            found.insert(format!("{ty} {name}"), of(row));
+        }
+    }
+    found
+}
+
+/// Reason and message of a condition of `checkout`'s access.
+pub fn condition(plane: &ControlPlane, kind: &str) -> (String, String) {
+    condition_of(plane, "checkout", kind)
+}
+
+/// Reason and message of a condition of an access.
+pub fn condition_of(plane: &ControlPlane, access: &str, kind: &str) -> (String, String) {
+    let row = plane.row("/api/v1/accesses", "name", access).expect("the access is there");
     let conditions = row["conditions"].as_array().expect("a list").clone();
     let found = conditions.into_iter().find(|condition| condition["type"] == kind).expect("it is said");
     (found["reason"].as_str().unwrap_or_default().to_owned(), found["message"].as_str().unwrap_or_default().to_owned())
 }
 
-/// How many requests of each cluster's pods were answered.
-async fn shares(to: std::net::SocketAddr) -> BTreeMap<String, usize> {
-    let tally = traffic::send(to, &clusterset("checkout"), REQUESTS).await;
-    assert_eq!(tally.failed, Vec::<String>::new());
+/// How many requests of each cluster's pods were answered, by the names of the pods that answered.
+pub fn by_cluster<'a>(answered: impl IntoIterator<Item = (&'a String, &'a u64)>) -> BTreeMap<String, u64> {
     let mut shares = BTreeMap::new();
-    for (pod, count) in &tally.answered {
+    for (pod, count) in answered {
         let cluster = pod.split('-').nth(1).unwrap_or_default().to_owned();
-        *shares.entry(cluster).or_insert(0_usize) += usize::try_from(*count).unwrap_or(usize::MAX);
+        *shares.entry(cluster).or_insert(0) += count;
     }
     shares
+}
+
+/// Where a few requests for `checkout` land.
+async fn shares(to: SocketAddr) -> BTreeMap<String, u64> {
+    shares_of(to, "checkout", REQUESTS).await
+}
+
+/// Where requests for a service land: so many, one after the other on one connection.
+pub async fn shares_of(to: SocketAddr, service: &str, requests: usize) -> BTreeMap<String, u64> {
+    let (http, host) = (Http::default(), clusterset(service));
+    let mut answered = BTreeMap::new();
+    for _ in 0..requests {
+        let (status, body) = http.get(to, &host).await.expect("an answer");
+        assert_eq!(status, 200, "{body}");
+        *answered.entry(body).or_insert(0) += 1;
+    }
+    by_cluster(&answered)
 }
 
 #[tokio::test(flavor = "multi_thread")]

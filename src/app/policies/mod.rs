@@ -1,36 +1,62 @@
 //! The life of policies: verified, kept, put into force, taken back. Everything that puts a policy into force goes through
 //! here, whoever asks for it, so that what is in force is what the store says.
 
+mod declared;
+mod obtain;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::admin::policies::{
     self as api, Activation, ChangedSettings, InUse, Outcome, PolicyChanged, PolicyDetail, PolicyError, PolicyView,
     Upload, VersionView, Which,
 };
 use crate::kube::names::label_fault;
+use crate::model::policy::PolicySpec;
 use crate::policy::apart::Compiler;
-use crate::policy::{self, Component, Digest, Engine, Level, Limits, Policy, World};
+use crate::policy::{self, ALL_PERCENT, Component, Digest, Engine, Level, Limits, Policy, World};
 use crate::reconcile::view::{Answer, PolicyLine, PolicyRow, PolicyUse, Query};
-use crate::reconcile::{Event, PolicyEvent, now};
-use crate::store::{NewVersion, PolicySettings, PolicyVersion, Store, StoredPolicy};
+use crate::reconcile::{Declared, Event, PolicyEvent, PolicyFault, now};
+use crate::store::{NewVersion, PolicySettings, PolicyVersion, Say, Store, StoredPolicy, UPLOAD};
+use crate::trust::signature::{Keys, SignatureError};
+
+pub(super) use declared::follow;
+use obtain::Image;
+pub(super) use obtain::Sources;
 
 /// How long the owner of the truth has for an answer. Where a policy came into force before, it decides about every
 /// service first.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the life of policies needs to be told.
+pub(super) struct Settings {
+    /// What compiles.
+    pub compiler: Compiler,
+    /// Where components come from beside uploads.
+    pub sources: Sources,
+    /// Whose signatures count.
+    pub keys: Keys,
+    /// What Policy objects say.
+    pub declared: watch::Receiver<Arc<Declared>>,
+}
 
 /// The life of policies.
 pub(super) struct Life {
     store: Store,
     engine: Engine,
     compiler: Compiler,
+    sources: Sources,
+    /// Whose signatures count; where there are none, none is needed.
+    keys: Keys,
+    declared: watch::Receiver<Arc<Declared>>,
+    /// Something was uploaded that an object may wait for.
+    uploaded: Notify,
     events: mpsc::Sender<Event>,
     /// One change at a time, from reading what is there to its being in force.
     turn: tokio::sync::Mutex<()>,
@@ -46,21 +72,30 @@ impl Life {
     /// When the store cannot be read, or the owner's end of `events` is gone.
     pub async fn start(
         store: Store,
-        cache: &Path,
+        settings: Settings,
         policies: &mut policy::Policies,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, PolicyError> {
+        let Settings { compiler, sources, keys, declared } = settings;
         let life = Self {
             store,
             engine: policies.engine().clone(),
-            compiler: Compiler::new(cache),
+            compiler,
+            sources,
+            keys,
+            declared,
+            uploaded: Notify::new(),
             events,
             turn: tokio::sync::Mutex::new(()),
             broken: Mutex::default(),
         };
         for stored in life.store.policies().await? {
             let Some(version) = stored.in_force() else { continue };
-            match life.load(&stored.name, version).await {
+            let loaded = match life.trusts(version) {
+                true => life.load(&stored.name, version).await,
+                false => Err(untrusted()),
+            };
+            match loaded {
                 Ok(policy) => policies.put(policy),
                 Err(error) => drop(life.broken().insert(stored.name.clone(), error.to_string())),
             }
@@ -146,11 +181,17 @@ impl Life {
         let message = self.broken().get(name).cloned();
         let world = version.map(|version| version.world).or(row.map(|row| row.world));
         let newest = stored.and_then(|stored| stored.versions.last());
+        let spec = self.spec(name);
         PolicyView {
             name: name.to_string(),
-            world: world.or(newest.map(|version| version.world)).map(|world| world.to_string()).unwrap_or_default(),
+            world: world
+                .or(newest.map(|version| version.world))
+                .or(spec.as_ref().map(|spec| spec.world))
+                .map(|world| world.to_string())
+                .unwrap_or_default(),
             source: match policy::built_in(name) {
                 Some(_) if version.is_none() => api::Source::BuiltIn,
+                _ if spec.is_some() || stored.is_some_and(|stored| stored.declared) => api::Source::Object,
                 _ => api::Source::Uploaded,
             },
             state: match (&message, row) {
@@ -180,14 +221,53 @@ impl Life {
         Ok(PolicyChanged { outcome, version, policy: self.view(name, Some(&stored), rows.get(name)) })
     }
 
-    /// Puts a policy into force that is stored as this version.
-    async fn put(&self, policy: Policy, number: u32) -> Result<PolicyChanged, PolicyError> {
+    /// Puts a policy into force that is stored as this version; the turn is the caller's.
+    async fn put(&self, policy: Policy, number: u32, say: Say) -> Result<(), PolicyError> {
         let name = policy.name.clone();
         // Durable before anybody decides by it, so that a restart does not go back.
-        self.store.activate_policy(&name, number).await?;
+        self.store.activate_policy(&name, number, say).await?;
         self.tell(vec![PolicyEvent::Put(Box::new(policy))]).await?;
         self.broken().remove(&name);
-        self.changed(&name, number, Outcome::Activated).await
+        Ok(())
+    }
+
+    /// What an object says of a policy.
+    fn spec(&self, name: &str) -> Option<Arc<PolicySpec>> {
+        self.declared.borrow().specs.get(name).cloned()
+    }
+
+    /// What an object says is changed by the object alone.
+    fn check_free(&self, name: &str, stored: Option<&StoredPolicy>) -> Result<(), PolicyError> {
+        let is_declared = self.spec(name).is_some() || stored.is_some_and(|known| known.declared);
+        if is_declared { Err(PolicyError::Declared { name: name.to_owned() }) } else { Ok(()) }
+    }
+
+    /// Whether a version that was taken once may be in force by the keys that count today.
+    fn trusts(&self, version: &PolicyVersion) -> bool {
+        let is_trusted = |signer: &String| self.keys.ids().any(|key| key.to_string() == *signer);
+        self.keys.is_empty() || version.signed_by.as_ref().is_some_and(is_trusted)
+    }
+
+    /// By which key a component is signed; `None` where no signature is needed.
+    fn signer(
+        &self,
+        bytes: &[u8],
+        signature: Option<&str>,
+        image: Option<&Image>,
+    ) -> Result<Option<String>, PolicyFault> {
+        if self.keys.is_empty() {
+            return Ok(None);
+        }
+        let signer = match (signature, image) {
+            (None, Some(Image { digest, signatures })) => {
+                let signatures = signatures.iter().map(|signed| (&*signed.payload, signed.signature.as_bytes()));
+                self.keys.verify_image_by_any(&digest.to_string(), signatures)
+            }
+            (signature, _) => self.keys.verify_blob(bytes, signature.unwrap_or_default().as_bytes()),
+        };
+        let refused =
+            |error: SignatureError| PolicyFault { reason: error.reason().to_owned(), message: error.to_string() };
+        signer.map(|key| Some(key.to_string())).map_err(refused)
     }
 
     /// The turn is the caller's.
@@ -195,8 +275,12 @@ impl Life {
         if stored.active == Some(version.number) && !self.broken().contains_key(&stored.name) {
             return self.changed(&stored.name, version.number, Outcome::Unchanged).await;
         }
+        if !self.trusts(version) {
+            return Err(untrusted());
+        }
         let policy = self.load(&stored.name, version).await?;
-        self.put(policy, version.number).await
+        self.put(policy, version.number, Say::People).await?;
+        self.changed(&stored.name, version.number, Outcome::Activated).await
     }
 
     /// The world that a policy of the name has to be of, where that is known.
@@ -208,17 +292,19 @@ impl Life {
         }
     }
 
-    /// What was uploaded, where it is what it should be and takes its configuration.
+    /// A component, where it is what it should be and takes its configuration.
     async fn verified(
         &self,
-        upload: &Upload,
+        name: &str,
+        world: Option<World>,
+        bytes: Bytes,
         stored: Option<&StoredPolicy>,
         settings: &PolicySettings,
     ) -> Result<Arc<Component>, PolicyError> {
-        let component = self.compile(upload.world, upload.bytes.clone()).await?;
+        let component = self.compile(world, bytes).await?;
         let found = component.world();
-        if let Some(is) = self.world_of(&upload.name, stored).await?.filter(|is| *is != found) {
-            return Err(PolicyError::OtherWorld { name: upload.name.to_string(), is, found });
+        if let Some(is) = self.world_of(name, stored).await?.filter(|is| *is != found) {
+            return Err(PolicyError::OtherWorld { name: name.to_owned(), is, found });
         }
         let (asked, limits, config) = (component.clone(), settings.limits(), settings.config.to_string());
         let answer = blocking(move || asked.inspect(limits, &config)).await?;
@@ -242,13 +328,14 @@ impl api::Policies for Life {
         let rows = self.rows().await?;
         let stored: BTreeMap<Arc<str>, StoredPolicy> =
             self.store.policies().await?.into_iter().map(|stored| (stored.name.clone(), stored)).collect();
-        let names: BTreeSet<&Arc<str>> = rows.keys().chain(stored.keys()).collect();
+        let declared = self.declared.borrow().clone();
+        let names: BTreeSet<&Arc<str>> = rows.keys().chain(stored.keys()).chain(declared.specs.keys()).collect();
         Ok(names.into_iter().map(|name| self.view(name, stored.get(name), rows.get(name))).collect())
     }
 
     async fn show(&self, name: &str) -> Result<PolicyDetail, PolicyError> {
         let (stored, usage) = (self.store.policy(name).await?, self.usage(name).await?);
-        if stored.is_none() && usage.row.is_none() {
+        if stored.is_none() && usage.row.is_none() && self.spec(name).is_none() {
             return Err(self.not_found(name).await?);
         }
         Ok(PolicyDetail {
@@ -256,6 +343,7 @@ impl api::Policies for Life {
             before: stored.as_ref().and_then(|stored| stored.before),
             versions: stored.iter().flat_map(|stored| &stored.versions).map(version_view).collect(),
             used_by: usage.used_by,
+            conditions: usage.conditions,
         })
     }
 
@@ -283,31 +371,48 @@ impl api::Policies for Life {
         }
         let _turn = self.turn.lock().await;
         let stored = self.store.policy(&name).await?;
+        if upload.activation == Activation::Now {
+            self.check_free(&name, stored.as_ref())?;
+        }
         let settings = settled(&upload.settings, stored.as_ref())?;
         let hashed = upload.bytes.clone();
         let digest = blocking(move || Digest::of(&hashed)).await?;
         if let Some(stored) = &stored
             && let Some(known) = stored.versions.iter().rfind(|v| v.digest == digest && v.settings == settings)
             && upload.world.is_none_or(|world| world == known.world)
+            && self.trusts(known)
         {
+            self.uploaded.notify_one();
             return match upload.activation {
                 Activation::Now => self.put_version(stored, known).await,
                 Activation::Later => self.changed(&name, known.number, Outcome::Unchanged).await,
             };
         }
-        let component = self.verified(&upload, stored.as_ref(), &settings).await?;
-        let new = NewVersion { policy: &name, world: component.world(), bytes: &upload.bytes, settings: &settings };
+        let signed_by = self.signer(&upload.bytes, upload.signature.as_deref(), None)?;
+        let verified = self.verified(&name, upload.world, upload.bytes.clone(), stored.as_ref(), &settings).await;
+        let component = verified?;
+        let new = NewVersion {
+            policy: &name,
+            world: component.world(),
+            bytes: &upload.bytes,
+            settings: &settings,
+            source: UPLOAD,
+            signed_by: signed_by.as_deref(),
+        };
         let number = self.store.add_policy_version(&new, now()).await?.number();
         tracing::info!(policy = %name, %digest, version = number, "a policy was uploaded");
-        match upload.activation {
-            Activation::Now => self.put(in_force(&name, component, &settings), number).await,
-            Activation::Later => self.changed(&name, number, Outcome::Kept).await,
+        self.uploaded.notify_one();
+        if upload.activation == Activation::Later {
+            return self.changed(&name, number, Outcome::Kept).await;
         }
+        self.put(in_force(&name, component, &settings), number, Say::People).await?;
+        self.changed(&name, number, Outcome::Activated).await
     }
 
     async fn activate(&self, name: &str, which: Which) -> Result<PolicyChanged, PolicyError> {
         let _turn = self.turn.lock().await;
         let stored = self.stored(name).await?;
+        self.check_free(name, Some(&stored))?;
         let version = resolve(&stored, &which)?;
         self.put_version(&stored, version).await
     }
@@ -315,6 +420,7 @@ impl api::Policies for Life {
     async fn roll_back(&self, name: &str) -> Result<PolicyChanged, PolicyError> {
         let _turn = self.turn.lock().await;
         let stored = self.stored(name).await?;
+        self.check_free(name, Some(&stored))?;
         let nothing = || PolicyError::NothingBefore { name: name.to_owned() };
         let version = stored.before.and_then(|before| stored.version(before)).ok_or_else(nothing)?;
         self.put_version(&stored, version).await
@@ -323,6 +429,7 @@ impl api::Policies for Life {
     async fn delete(&self, name: &str, in_use: InUse) -> Result<(), PolicyError> {
         let _turn = self.turn.lock().await;
         let stored = self.stored(name).await?;
+        self.check_free(name, Some(&stored))?;
         // In the place of a built-in one that comes back, and nobody is left without.
         if in_use == InUse::Refuse && policy::built_in(name).is_none() {
             let accesses = self.usage(name).await?.used_by;
@@ -346,6 +453,13 @@ impl api::Policies for Life {
     }
 }
 
+/// A version that was taken before its key went, or before keys came.
+fn untrusted() -> PolicyError {
+    let message =
+        "none of the keys of --policy-key is known to have signed this version; upload it again with its signature";
+    PolicyError::Signature(PolicyFault { reason: "Unsigned".to_owned(), message: message.to_owned() })
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PolicyError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| PolicyError::Internal(error.to_string()))
 }
@@ -355,6 +469,7 @@ fn in_force(name: &Arc<str>, component: Arc<Component>, settings: &PolicySetting
         name: name.clone(),
         component,
         limits: settings.limits(),
+        max_removed_percent: settings.max_removed_percent,
         config: settings.config.clone(),
         on_failure: settings.on_failure,
     }
@@ -382,6 +497,15 @@ fn settled(changed: &ChangedSettings, stored: Option<&StoredPolicy>) -> Result<P
             return wrong("memoryMiB", format!("{memory_mib} MiB are not within 1 to {}", Limits::MOST_MEMORY_MIB));
         }
         settings.memory_mib = memory_mib;
+    }
+    if let Some(percent) = changed.max_removed_percent {
+        if !(1..=ALL_PERCENT).contains(&percent) {
+            return wrong(
+                "maxRemovedPercent",
+                format!("{percent} % is not within 1 to {ALL_PERCENT}, which is no limit"),
+            );
+        }
+        settings.max_removed_percent = percent;
     }
     settings.on_failure = changed.on_failure.unwrap_or(settings.on_failure);
     Ok(settings)
@@ -411,14 +535,17 @@ fn no_version(stored: &StoredPolicy, which: &str) -> PolicyError {
 }
 
 fn version_view(version: &PolicyVersion) -> VersionView {
-    let PolicySettings { config, fuel, memory_mib, on_failure } = version.settings.clone();
+    let PolicySettings { config, fuel, memory_mib, max_removed_percent, on_failure } = version.settings.clone();
     VersionView {
         number: version.number,
+        source: version.source.clone(),
+        signed_by: version.signed_by.clone(),
         digest: version.digest.to_string(),
         size: version.size,
         config,
         fuel,
         memory_mib,
+        max_removed_percent,
         on_failure,
         uploaded_at: version.uploaded_at,
     }
