@@ -3,6 +3,7 @@
 use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::{Report, Stream};
+use crate::ads::subscription::Asked;
 use crate::ads::{Millis, Violation};
 use crate::snapshot::ResourceType;
 
@@ -23,7 +24,8 @@ impl Stream {
         let warming = ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
         let book = &mut self.books[ty.index()];
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
-        let mut change = book.sub.change(ty, subscribe, unsubscribe, &self.limits)?;
+        let known = |name: &str| Some(snapshot.as_ref()?.get(ty, name)?.name().clone());
+        let mut change = book.sub.change(Asked { ty, known: &known }, subscribe, unsubscribe, &self.limits)?;
         let first = change.first;
         let initial = &request.initial_resource_versions;
         if first {

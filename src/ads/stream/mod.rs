@@ -6,6 +6,7 @@
 mod book;
 mod debug;
 mod delta;
+mod holdings;
 mod sotw;
 mod unserved;
 
@@ -117,7 +118,7 @@ pub struct Stream {
     snapshot: Option<Arc<XdsSnapshot>>,
     books: [Book; ResourceType::COUNT],
     unserved: BTreeMap<Arc<str>, Unserved>,
-    /// Counts responses; what was sent later has a higher number.
+    /// Counts responses.
     seq: u64,
     /// Assignments of clusters that are new to the client and that it does not have yet.
     awaited: BTreeSet<Arc<str>>,
@@ -259,6 +260,12 @@ impl Stream {
         all.min_by_key(|(_, at)| *at)
     }
 
+    /// For how many names of a type more is kept than the subscription.
+    #[cfg(test)]
+    pub(in crate::ads) fn told_apart(&self, ty: ResourceType) -> usize {
+        self.book(ty).known.apart()
+    }
+
     fn book(&self, ty: ResourceType) -> &Book {
         &self.books[ty.index()]
     }
@@ -325,20 +332,19 @@ impl Stream {
         if ty == ResourceType::Listener && !batch.removed.is_empty() {
             self.draining_until = Some(now + millis(self.limits.drain_timeout)).filter(|until| now < *until);
         }
-        let seq = self.seq;
-        let changed = self.book_mut(ty).sent(batch, nonce, seq, now);
+        let changed = self.book_mut(ty).sent(batch, nonce, now);
         if ty == ResourceType::Cluster {
-            self.follow_clusters(&changed, seq);
+            self.follow_clusters(&changed);
         }
         response
     }
 
     /// Rule 5. The endpoints follow the clusters at once and not after their ACK: Envoy withholds the ACK
     /// of clusters until all are warm, and for that they need their endpoints. It reads them in order.
-    fn follow_clusters(&mut self, changed: &[Arc<Resource>], seq: u64) {
+    fn follow_clusters(&mut self, changed: &[Arc<Resource>]) {
         let endpoints = &mut self.books[ResourceType::Endpoint.index()];
         for name in changed.iter().flat_map(assignments) {
-            endpoints.force_after(&name, seq);
+            endpoints.force(&name);
         }
         if !self.endpoints_elsewhere {
             let newcomers: Vec<Arc<str>> = self.book(ResourceType::Cluster).newcomers().flat_map(assignments).collect();
