@@ -4,4 +4,5 @@ mod client;
 mod model;
 mod order;
 mod rules;
+mod sim;
 mod wire;
