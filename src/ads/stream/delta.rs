@@ -1,5 +1,7 @@
 //! Requests of the incremental protocol.
 
+use std::collections::BTreeSet;
+
 use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::{Report, Stream};
@@ -21,6 +23,8 @@ impl Stream {
         // that those for endpoints come first on the new stream; it says that it has the endpoints, but
         // those clusters never got them and wait for its `initial_fetch_timeout` (seen on Envoy 1.40).
         let warming = ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
+        // The same of clusters that were sent on this stream before it asked for endpoints.
+        let owed = if ty == ResourceType::Endpoint { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let book = &mut self.books[ty.index()];
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         let mut change = book.sub.change(ty, subscribe, unsubscribe, &self.limits)?;
@@ -28,7 +32,7 @@ impl Stream {
         let initial = &request.initial_resource_versions;
         if first {
             // Rule 12: of what the client has, only what differs is sent.
-            change.asked.retain(|name| warming || !initial.contains_key(&**name));
+            change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
             for (name, version) in initial {
                 book.has_initially(name, version);
             }

@@ -121,6 +121,9 @@ pub struct Stream {
     seq: u64,
     /// Assignments of clusters that are new to the client and that it does not have yet.
     awaited: BTreeSet<Arc<str>>,
+    /// Assignments of clusters that were sent before the client asked for any assignment. It may say that it has
+    /// them, but those clusters wait for them all the same (rule 5).
+    owed: BTreeSet<Arc<str>>,
     /// The client takes its assignments from elsewhere, so they are not waited for.
     endpoints_elsewhere: bool,
     /// Since when something is held back for the order's sake.
@@ -142,6 +145,7 @@ impl Stream {
             unserved: BTreeMap::new(),
             seq: 0,
             awaited: BTreeSet::new(),
+            owed: BTreeSet::new(),
             endpoints_elsewhere: false,
             held_since: None,
             draining_until: None,
@@ -338,7 +342,10 @@ impl Stream {
     fn follow_clusters(&mut self, changed: &[Arc<Resource>], seq: u64) {
         let endpoints = &mut self.books[ResourceType::Endpoint.index()];
         for name in changed.iter().flat_map(assignments) {
-            endpoints.force_after(&name, seq);
+            match endpoints.sub.begun() {
+                true => endpoints.force_after(&name, seq),
+                false => _ = self.owed.insert(name),
+            }
         }
         if !self.endpoints_elsewhere {
             let newcomers: Vec<Arc<str>> = self.book(ResourceType::Cluster).newcomers().flat_map(assignments).collect();

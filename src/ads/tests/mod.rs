@@ -1,6 +1,7 @@
 //! Tests of the machines against a model client; each rule by its number.
 
 mod client;
+mod found;
 mod model;
 mod order;
 mod rules;
