@@ -31,6 +31,7 @@ impl Stream {
         let first = change.first;
         let initial = &request.initial_resource_versions;
         if first {
+            self.introduces_itself |= ty == ResourceType::Cluster && !initial.is_empty();
             // Rule 12: of what the client has, only what differs is sent.
             change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
             for (name, version) in initial {

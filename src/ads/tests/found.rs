@@ -2,7 +2,7 @@
 
 use super::client::*;
 use crate::ads::Protocol;
-use crate::snapshot::SnapshotBuilder;
+use crate::snapshot::{ResourceType, SnapshotBuilder};
 
 /// The requests of a client that reconnects are read one by one, and a response may be decided between them.
 #[test]
@@ -26,4 +26,76 @@ fn rule_05_clusters_that_are_sent_before_the_client_asks_for_endpoints_are_follo
         };
         assert_eq!(client.take_log(), expected, "{protocol:?}");
     }
+}
+
+#[test]
+fn rule_04_routes_do_not_wait_for_clusters_that_the_client_gave_up_or_that_are_gone() {
+    let mut builder = SnapshotBuilder::new();
+    builder.update(|edit| {
+        for name in ["a", "b"] {
+            edit.set(res(Cluster, name, "1")).set(res(Endpoint, name, "1"));
+        }
+        edit.set(res(Listener, "l", "1"));
+    });
+    // Of a, whose assignment is never asked for, the client thinks better.
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    client.subscribe(Cluster, &["a"]);
+    client.subscribe(Endpoint, &["b"]);
+    client.subscribe(Listener, &["*"]);
+    client.settle();
+    client.take_log();
+    assert!(client.holds(Listener).is_empty(), "it waits for the endpoints of a");
+    client.unsubscribe(Cluster, &["a"]);
+    client.settle();
+    assert_eq!(client.take_log(), ["listener: l"]);
+
+    // Its cluster goes while the assignment, which another one shares, stays.
+    for protocol in BOTH {
+        let mut client = Client::on(protocol, builder.latest());
+        client.subscribe(Cluster, &["*"]);
+        client.subscribe(Endpoint, &["b"]);
+        client.subscribe(Listener, &["*"]);
+        client.settle();
+        assert!(client.holds(Listener).is_empty(), "it waits for the endpoints of a");
+        let mut without = builder.latest().edit();
+        without.remove(Cluster, "a");
+        client.publish(&without.finish().expect("a change"));
+        client.settle();
+        assert_eq!(client.holds(Listener), ["l=1"], "{protocol:?}");
+    }
+}
+
+/// The requests of a client that reconnects are read one by one, those for clusters first.
+#[test]
+fn rule_04_clusters_go_only_when_a_reconnected_client_has_asked_for_its_routes() {
+    let mut builder = SnapshotBuilder::new();
+    builder.update(|edit| {
+        for ty in ResourceType::ALL {
+            edit.set(res(ty, "a", "1"));
+        }
+    });
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    for ty in ResourceType::ALL {
+        client.subscribe(ty, &["*"]);
+    }
+    client.settle();
+    builder.update(|edit| {
+        for ty in [Cluster, Endpoint] {
+            edit.set(res(ty, "b", "1")).remove(ty, "a");
+        }
+        edit.set(res(Route, "a", "2"));
+    });
+    client.reconnect_slowly(builder.latest());
+    assert_eq!(client.take_log(), ["cluster: b", "endpoint: b", "route: a", "cluster: -a", "endpoint: -a"]);
+
+    // One that never asks for routes is waited for no longer than any other.
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    client.subscribe(Cluster, &["*"]);
+    client.settle();
+    builder.update(|edit| _ = edit.remove(Cluster, "b"));
+    client.reconnect_slowly(builder.latest());
+    assert_eq!(client.holds(Cluster), ["b=1"]);
+    client.now += 10_000;
+    client.settle();
+    assert!(client.holds(Cluster).is_empty());
 }

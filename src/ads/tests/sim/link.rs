@@ -142,11 +142,15 @@ impl Link {
             return false;
         };
         self.check(&response);
-        let begun = |ty: ResourceType| self.told[ty.index()].begun;
-        let asked = Asked { clusters: begun(Cluster), routes: begun(Listener) && begun(Route) };
+        let asked = self.asked();
         self.resources += response.resources.len();
         self.to_client.push_back((response, asked));
         true
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        let begun = |ty: ResourceType| self.told[ty.index()].begun;
+        Asked { clusters: begun(Cluster), routes: begun(Listener) && begun(Route) }
     }
 
     fn check(&mut self, response: &Response) {

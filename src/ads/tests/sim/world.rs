@@ -260,17 +260,16 @@ impl World {
         let before: BTreeSet<Arc<str>> = client.active.keys().cloned().collect();
         client.take(&response, now);
         if response.ty == Some(Cluster) {
-            // Nobody could know better: on a new stream a SotW client does not say what it has, and one that
-            // is still to ask for its routes does not say that it has those.
+            // Nobody could know better: on a new stream a SotW client does not say what it has.
             let gone = before.into_iter().filter(|name| !client.active.contains_key(name));
             let unknown = |name: &Arc<str>| client.protocol == Protocol::Sotw && !link.has_acked(Cluster, name);
-            let forgiven: Vec<Arc<str>> = gone.filter(|name| !told.routes || unknown(name)).collect();
+            let forgiven: Vec<Arc<str>> = gone.filter(unknown).collect();
             client.forgive(forgiven);
         }
-        if response.ty == Some(Listener) || response.ty == Some(Route) {
+        if matches!(response.ty, Some(Listener | Route)) && !told.clusters {
             // Nor can it know what clusters a client has that is still to ask for them.
             let lacking = client.lacking().into_iter().map(|(_, cluster)| cluster);
-            let forgiven: Vec<Arc<str>> = lacking.filter(|_| !told.clusters).collect();
+            let forgiven: Vec<Arc<str>> = lacking.collect();
             client.forgive(forgiven);
         }
         let ty = response.ty;
@@ -314,9 +313,13 @@ impl World {
         // Rule 5: what warms has all that it needs, unless an assignment vanished under way.
         self.check_warming();
         self.wait();
+        if self.patient {
+            // No order makes anybody wait for ever, but for routes that a client on a new stream never asks for.
+            self.check_views(|link| link.stream.protocol() == Protocol::Sotw || link.asked().routes);
+        }
         self.pass(NEVER.as_millis() as Millis);
         self.settle();
-        self.check_views();
+        self.check_views(|_| true);
         self.check_silence();
     }
 
@@ -379,9 +382,12 @@ impl World {
         }
     }
 
-    fn check_views(&self) {
+    fn check_views(&self, of: impl Fn(&Link) -> bool) {
         for Node { client, link, .. } in &self.nodes {
             let link = link.as_ref().expect("all are connected");
+            if !of(link) {
+                continue;
+            }
             for ty in ResourceType::ALL {
                 self.check_view(client, link, ty);
             }
@@ -436,7 +442,7 @@ impl World {
         self.settle();
         self.check_warming();
         self.wait();
-        self.check_views();
+        self.check_views(|_| true);
         let bad = ResourceType::ALL.into_iter().any(|ty| self.content.of(ty).any(|r| is_bad(r)));
         for Node { client, link, .. } in self.nodes.iter().filter(|_| !bad) {
             let link = link.as_ref().expect("connected");
