@@ -203,13 +203,12 @@ impl Book {
         }
     }
 
-    /// What the client has in the snapshot's version without ever having been sent it.
-    pub(super) fn proved_initially(&self, snapshot: &XdsSnapshot) -> Option<Report> {
-        let current = |name: &Arc<str>, known: &Known| {
-            let resource = snapshot.get(self.ty, name)?;
-            known.is_proved(resource.version()).then(|| versioned(resource))
-        };
-        let resources: Vec<Versioned> = self.known.iter().filter_map(|(name, known)| current(name, known)).collect();
+    /// What the client has without ever having been sent it. In whatever version: one that is not the snapshot's may
+    /// become it before anything is sent, and then nothing is.
+    pub(super) fn proved_initially(&self) -> Option<Report> {
+        let accepted =
+            |(name, known): (&Arc<str>, &Known)| Some((name.clone(), known.accepted.as_ref()?.version.clone()));
+        let resources: Vec<Versioned> = self.known.iter().filter_map(accepted).collect();
         (!resources.is_empty()).then(|| Report::Acked { ty: self.ty, resources, removed: Vec::new() })
     }
 
@@ -351,9 +350,9 @@ impl Book {
                     bytes += size;
                     batch.removed.push(name);
                 }
-                // In SotW nothing says that an assignment or a route is gone.
-                (None, false) => _ = self.known.remove(&name),
-                (Some(_), false) => {}
+                // In SotW nothing says that an assignment or a route is gone: the client has it until it wants it
+                // no longer.
+                (_, false) => {}
             }
         }
         later.append(&mut todo);
@@ -412,6 +411,12 @@ impl Book {
     pub(super) fn sent(&mut self, batch: Batch, nonce: String, seq: u64, now: Millis) -> Vec<Arc<Resource>> {
         let is_list = self.is_list();
         let mut changed = Vec::new();
+        for name in batch.removed.iter().filter(|_| is_list) {
+            // What a list leaves out is new to the client when a later one has it again.
+            if let Some(known) = self.known.get_mut(name) {
+                known.offered = None;
+            }
+        }
         let (mut unproved, mut suspicious) = (Vec::new(), Vec::new());
         for resource in &batch.resources {
             let known = self.known.entry(resource.name().clone()).or_default();
@@ -470,6 +475,8 @@ impl Book {
         let is_blamed = |resource: &&Arc<Resource>| details.contains_key(resource.name());
         let refused: Vec<Arc<Resource>> = batch.resources.iter().filter(is_blamed).cloned().collect();
         let unknown: Vec<Arc<Resource>> = unproved.into_iter().filter(|r| !is_blamed(&r)).collect();
+        let mut open: Vec<Versioned> = unknown.iter().map(versioned).collect();
+        open.extend(batch.removed.iter().filter_map(|name| Some((name.clone(), self.accepted_version(name)?))));
         self.leave_open(&unknown, &batch.removed);
         for resource in &refused {
             self.refuse(resource, details.get(resource.name()).map_or("", String::as_str), now);
@@ -481,11 +488,15 @@ impl Book {
         let report = Report::Rejected {
             ty: self.ty,
             refused: refused.iter().map(versioned).collect(),
-            unknown: unknown.iter().map(versioned).collect(),
+            unknown: open,
             detail: detail.to_owned(),
             details,
         };
         Some(Answered { report, refused })
+    }
+
+    fn accepted_version(&self, name: &str) -> Option<Arc<str>> {
+        Some(self.known.get(name)?.accepted.as_ref()?.version.clone())
     }
 
     fn refuse(&mut self, resource: &Arc<Resource>, detail: &str, now: Millis) {
@@ -507,10 +518,15 @@ impl Book {
     }
 
     /// Notes what a NACK leaves open. The client may have taken it over, so it is asked to remove it
-    /// when it goes, even if a later version of it is refused.
+    /// when it goes, even if a later version of it is refused; and it may have removed what it was told to.
     fn leave_open(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
         for resource in unknown.iter().filter(|resource| self.sub.covers(resource.name())) {
             look_again_if_new(&mut self.known, &mut self.pending, resource.name()).uncertain = true;
+        }
+        for name in removed {
+            if let Some(known) = self.known.get_mut(name) {
+                known.uncertain = true;
+            }
         }
         if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
             self.list_uncertain = true;

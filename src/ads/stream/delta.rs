@@ -52,8 +52,8 @@ impl Stream {
             let (count, limit) = (book.pending(), self.limits.max_names);
             return Err(Violation::TooManyNames { type_url: ty.type_url().to_owned(), count, limit });
         }
-        if first && let Some(snapshot) = snapshot {
-            reports.extend(book.proved_initially(&snapshot));
+        if first && snapshot.is_some() {
+            reports.extend(book.proved_initially());
         }
         Ok(reports)
     }

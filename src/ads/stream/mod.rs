@@ -202,7 +202,7 @@ impl Stream {
                 Some(before) => book.snapshot_changed(next.changed_from(before, book.ty), next),
                 None => {
                     book.compare_all(next);
-                    reports.extend(book.proved_initially(next));
+                    reports.extend(book.proved_initially());
                 }
             }
         }

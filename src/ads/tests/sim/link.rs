@@ -119,7 +119,14 @@ impl Link {
 
     fn believe(&mut self, reports: Vec<Report>) {
         for report in reports {
-            let Report::Acked { ty, resources, removed } = report else { continue };
+            let (ty, resources, removed) = match report {
+                Report::Acked { ty, resources, removed } => (ty, resources, removed),
+                // Of these nothing is known until they are acknowledged.
+                Report::Rejected { ty, unknown, .. } => {
+                    unknown.iter().for_each(|(name, _)| _ = self.believed[ty.index()].remove(name));
+                    continue;
+                }
+            };
             let believed = &mut self.believed[ty.index()];
             if self.stream.protocol() == Protocol::Sotw && ty.is_complete_list() && !resources.is_empty() {
                 believed.clear();

@@ -15,7 +15,7 @@ use std::panic::catch_unwind;
 use self::world::{Fleet, Trace, World};
 
 /// Seeds that are tried for each fleet.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 3_400;
 
 /// Most steps before the world comes to rest.
 const STEPS: usize = 120;

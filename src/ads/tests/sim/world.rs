@@ -367,10 +367,6 @@ impl World {
     fn check_warming(&mut self) {
         for Node { client, link, .. } in &self.nodes {
             let Some(link) = link else { continue };
-            // While halves of a list are tried, clusters go and come back.
-            if client.protocol == Protocol::Sotw && client.is_nameless() {
-                continue;
-            }
             for (name, (cluster, _)) in &client.warming {
                 let is_current = self.content.get(Cluster, name).is_some_and(|c| c.version() == cluster.version());
                 let has_all = cluster.refs().iter().all(|r| {
@@ -405,13 +401,16 @@ impl World {
             }
             let has = side.has.get(name).map(|has| has.version());
             assert_eq!(has, Some(version), "{who} {ty} {name}: not its view");
-            let proved = believed.get(name) == Some(version) || client.protocol == Protocol::Delta;
-            assert!(proved, "{who} {ty} {name}: it was not proved");
+            assert_eq!(believed.get(name), Some(version), "{who} {ty} {name}: it was not proved");
         }
         let stays = client.protocol == Protocol::Sotw && !ty.is_complete_list();
         for (name, has) in &side.has {
             assert!(!is_bad(has), "{who} {ty} {name} is bad");
             assert!(stays || self.content.get(ty, name).is_some(), "{who} {ty} {name} is gone, but not for it");
+        }
+        for (name, version) in believed {
+            let has = side.has.get(name).map(|has| has.version());
+            assert_eq!(has, Some(version), "{who} {ty} {name}: believed without ground");
         }
         assert!(!side.waits, "{who} waits for an answer about {ty}");
         for name in &side.open {
