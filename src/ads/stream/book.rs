@@ -182,13 +182,14 @@ impl Book {
         }
     }
 
-    /// What the client has in the snapshot's version without ever having been sent it.
-    pub(super) fn proved_initially(&self, snapshot: &XdsSnapshot) -> Option<Report> {
-        let current = |name: Arc<str>| {
-            let resource = snapshot.get(self.ty, &name)?;
-            self.known.is_proved(&self.sub, resource).then(|| versioned(resource))
+    /// What the client has without ever having been sent it. In whatever version: one that is not the snapshot's may
+    /// become it before anything is sent, and then nothing is.
+    pub(super) fn proved_initially(&self) -> Option<Report> {
+        let accepted = |name: Arc<str>| {
+            let version = self.known.accepted(&self.sub, &name)?.clone();
+            Some((name, version))
         };
-        let resources: Vec<Versioned> = self.known.names(&self.sub).into_iter().filter_map(current).collect();
+        let resources: Vec<Versioned> = self.known.names(&self.sub).into_iter().filter_map(accepted).collect();
         (!resources.is_empty()).then(|| Report::Acked { ty: self.ty, resources, removed: Vec::new() })
     }
 
@@ -297,7 +298,7 @@ impl Book {
                 break;
             }
         }
-        if !self.has_pending() {
+        if self.sub.begun() && !self.has_pending() {
             self.known.rebase(&self.sub, snapshot);
         }
         None
@@ -340,9 +341,9 @@ impl Book {
                     bytes += size;
                     batch.removed.push(name);
                 }
-                // In SotW nothing says that an assignment or a route is gone.
-                (None, false) => _ = self.known.contains(&self.sub, &name) && self.known.forget(&self.sub, &name),
-                (Some(_), false) => {}
+                // In SotW nothing says that an assignment or a route is gone: the client has it until it wants it
+                // no longer.
+                (_, false) => {}
             }
         }
         later.append(&mut todo);
@@ -399,7 +400,12 @@ impl Book {
     /// Notes that a response is on its way. Returns those of its resources that the client takes as a
     /// change; one that is only offered again is none.
     pub(super) fn sent(&mut self, batch: Batch, nonce: String, now: Millis) -> Vec<Arc<Resource>> {
+        let is_list = self.is_list();
         let mut changed = Vec::new();
+        for name in batch.removed.iter().filter(|_| is_list) {
+            // What a list leaves out is new to the client when a later one has it again.
+            self.known.left_out(name);
+        }
         let (mut unproved, mut suspicious) = (Vec::new(), Vec::new());
         for resource in &batch.resources {
             if self.known.is_proved(&self.sub, resource) {
@@ -461,6 +467,8 @@ impl Book {
         let is_blamed = |resource: &&Arc<Resource>| details.contains_key(resource.name());
         let refused: Vec<Arc<Resource>> = batch.resources.iter().filter(is_blamed).cloned().collect();
         let unknown: Vec<Arc<Resource>> = unproved.into_iter().filter(|r| !is_blamed(&r)).collect();
+        let mut open: Vec<Versioned> = unknown.iter().map(versioned).collect();
+        open.extend(batch.removed.iter().filter_map(|name| Some((name.clone(), self.accepted_version(name)?))));
         self.leave_open(&unknown, &batch.removed);
         for resource in &refused {
             self.refuse(resource, details.get(resource.name()).map_or("", String::as_str), now);
@@ -472,7 +480,7 @@ impl Book {
         let report = Report::Rejected {
             ty: self.ty,
             refused: refused.iter().map(versioned).collect(),
-            unknown: unknown.iter().map(versioned).collect(),
+            unknown: open,
             detail: detail.to_owned(),
             details,
         };
@@ -495,6 +503,10 @@ impl Book {
         self.latest.drain(..surplus);
     }
 
+    fn accepted_version(&self, name: &str) -> Option<Arc<str>> {
+        self.known.accepted(&self.sub, name).cloned()
+    }
+
     fn refuse(&mut self, resource: &Arc<Resource>, detail: &str, now: Millis) {
         let versions = self.refused.entry(resource.name().clone()).or_default();
         if versions.len() >= MAX_REFUSED_VERSIONS {
@@ -515,7 +527,7 @@ impl Book {
     }
 
     /// Notes what a NACK leaves open. The client may have taken it over, so it is asked to remove it
-    /// when it goes, even if a later version of it is refused.
+    /// when it goes, even if a later version of it is refused; and it may have removed what it was told to.
     fn leave_open(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
         for resource in unknown {
             if !self.sub.covers(resource.name()) {
@@ -523,6 +535,11 @@ impl Book {
             }
             self.look_again_if_new(resource.name());
             self.known.entry(&self.sub, resource.name()).uncertain = true;
+        }
+        for name in removed {
+            if self.known.contains(&self.sub, name) {
+                self.known.entry(&self.sub, name).uncertain = true;
+            }
         }
         if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
             self.list_uncertain = true;

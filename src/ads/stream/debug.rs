@@ -94,7 +94,7 @@ impl Stream {
             generation: self.snapshot.as_ref().map(|snapshot| snapshot.generation()),
             types: begun.map(|book| (book.ty, of_type(book))).collect(),
             unserved: self.unserved_types(),
-            awaited: self.awaited.iter().cloned().collect(),
+            awaited: self.awaited.values().flatten().cloned().collect(),
         }
     }
 }

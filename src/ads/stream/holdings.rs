@@ -115,6 +115,13 @@ impl Holdings {
         *self.entry(sub, resource.name()) = Known { accepted, ..Known::default() };
     }
 
+    /// A list that was sent had the name no more.
+    pub(super) fn left_out(&mut self, name: &str) {
+        if let Some(Some(known)) = self.apart.get_mut(name) {
+            known.offered = None;
+        }
+    }
+
     /// What is kept of a resource.
     pub(super) fn held(&self, resource: &Arc<Resource>) -> Held {
         Held { version: resource.version().clone(), resource: self.with_bodies.then(|| resource.clone()) }

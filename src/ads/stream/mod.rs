@@ -120,10 +120,15 @@ pub struct Stream {
     unserved: BTreeMap<Arc<str>, Unserved>,
     /// Counts responses.
     seq: u64,
-    /// Assignments of clusters that are new to the client and that it does not have yet.
-    awaited: BTreeSet<Arc<str>>,
+    /// Clusters that are new to the client, and the assignments of theirs that it does not have yet.
+    awaited: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Assignments of clusters that were sent before the client asked for any assignment. It may say that it has
+    /// them, but those clusters wait for them all the same (rule 5).
+    owed: BTreeSet<Arc<str>>,
     /// The client takes its assignments from elsewhere, so they are not waited for.
     endpoints_elsewhere: bool,
+    /// The client came with clusters from another stream, and what it has of listeners and routes it is still to say.
+    introduces_itself: bool,
     /// Since when something is held back for the order's sake.
     held_since: Option<Millis>,
     /// Listeners that were removed may drain until then: their connections go on, and what they lead to has to stay.
@@ -142,8 +147,10 @@ impl Stream {
             books: ResourceType::ALL.map(|ty| Book::new(ty, protocol)),
             unserved: BTreeMap::new(),
             seq: 0,
-            awaited: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            owed: BTreeSet::new(),
             endpoints_elsewhere: false,
+            introduces_itself: false,
             held_since: None,
             draining_until: None,
         }
@@ -196,7 +203,7 @@ impl Stream {
                 Some(before) => book.snapshot_changed(next.changed_from(before, book.ty), next),
                 None => {
                     book.compare_all(next);
-                    reports.extend(book.proved_initially(next));
+                    reports.extend(book.proved_initially());
                 }
             }
         }
@@ -213,6 +220,7 @@ impl Stream {
         if overdue {
             self.endpoints_elsewhere |= !self.book(ResourceType::Endpoint).sub.begun();
             self.awaited.clear();
+            self.introduces_itself = false;
         }
         self.prune_awaited(&snapshot);
         self.draining_until = self.draining_until.filter(|until| now < *until);
@@ -290,11 +298,16 @@ impl Stream {
     }
 
     /// Rule 4, break: clusters go when no listener and no route is about to stop leading to them, and
-    /// assignments after their clusters. Listeners go at once, as a new one may need their address.
+    /// assignments after their clusters. Listeners go at once, as a new one may need their address. A client that
+    /// reconnects asks for clusters first: what it has of the others leads to clusters as well.
     fn may_remove(&self, ty: ResourceType) -> bool {
         let settled = |ty| self.book(ty).is_settled();
         match ty {
-            ResourceType::Cluster => settled(ResourceType::Listener) && settled(ResourceType::Route),
+            ResourceType::Cluster => {
+                let all = [ResourceType::Listener, ResourceType::Route];
+                let is_known = !self.introduces_itself || all.iter().all(|ty| self.book(*ty).sub.begun());
+                is_known && all.into_iter().all(settled)
+            }
             ResourceType::Endpoint => self.may_remove(ResourceType::Cluster) && settled(ResourceType::Cluster),
             ResourceType::Listener => true,
             ResourceType::Route => settled(ResourceType::Listener),
@@ -305,10 +318,17 @@ impl Stream {
         if self.awaited.is_empty() {
             return;
         }
-        let endpoints = &self.books[ResourceType::Endpoint.index()];
-        self.awaited.retain(|name| {
-            let resource = snapshot.get(ResourceType::Endpoint, name);
-            resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(name)
+        let [clusters, endpoints] = [ResourceType::Cluster, ResourceType::Endpoint].map(|ty| &self.books[ty.index()]);
+        self.awaited.retain(|cluster, names| {
+            // Nobody asks for the assignments of a cluster that is gone, or that the client gave up.
+            let wanted = clusters.sub.covers(cluster);
+            let current = snapshot.get(ResourceType::Cluster, cluster).filter(|_| wanted);
+            names.retain(|name| {
+                let resource = snapshot.get(ResourceType::Endpoint, name);
+                let is_needed = current.is_some_and(|cluster| assignments(cluster).contains(name));
+                is_needed && resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(name)
+            });
+            !names.is_empty()
         });
     }
 
@@ -344,10 +364,14 @@ impl Stream {
     fn follow_clusters(&mut self, changed: &[Arc<Resource>]) {
         let endpoints = &mut self.books[ResourceType::Endpoint.index()];
         for name in changed.iter().flat_map(assignments) {
-            endpoints.force(&name);
+            match endpoints.sub.begun() {
+                true => endpoints.force(&name),
+                false => _ = self.owed.insert(name),
+            }
         }
         if !self.endpoints_elsewhere {
-            let newcomers: Vec<Arc<str>> = self.book(ResourceType::Cluster).newcomers().flat_map(assignments).collect();
+            let newcomers = self.book(ResourceType::Cluster).newcomers();
+            let newcomers: Vec<_> = newcomers.map(|cluster| (cluster.name().clone(), assignments(cluster))).collect();
             self.awaited.extend(newcomers);
         }
     }
@@ -361,8 +385,8 @@ impl Stream {
     fn answered(&mut self, ty: ResourceType, answered: Option<Answered>) -> Option<Report> {
         let answered = answered?;
         if ty == ResourceType::Cluster {
-            for name in answered.refused.iter().flat_map(assignments) {
-                self.awaited.remove(&name);
+            for cluster in &answered.refused {
+                self.awaited.remove(cluster.name());
             }
         }
         Some(answered.report)

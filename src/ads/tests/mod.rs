@@ -1,8 +1,10 @@
 //! Tests of the machines against a model client; each rule by its number.
 
 mod client;
+mod found;
 mod holdings;
 mod model;
 mod order;
 mod rules;
+mod sim;
 mod wire;
