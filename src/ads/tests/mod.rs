@@ -1,9 +1,11 @@
 //! Tests of the machines against a model client; each rule by its number.
 
 mod client;
+mod decoders;
 mod found;
 mod model;
 mod order;
 mod rules;
+mod service;
 mod sim;
 mod wire;

@@ -12,6 +12,7 @@ mod world;
 
 use std::panic::catch_unwind;
 
+pub(super) use self::random::Random;
 use self::world::{Fleet, Trace, World};
 
 /// Seeds that are tried for each fleet.
