@@ -176,6 +176,8 @@ impl Client {
             let names: Vec<Name> = self.side(Endpoint).has.keys().cloned().collect();
             names.iter().for_each(|name| self.assigned(name));
         }
+        // It says that it has a cluster, but not that this one is not warm yet.
+        self.forgiven.extend(self.warming.keys().cloned());
         self.sync();
     }
 

@@ -1,4 +1,4 @@
-//! A control plane of several replicas, clients, and a network that loses, delays and reorders
+//! A control plane of several replicas, clients, and a network that delays, stalls and cuts their
 //! connections, all moved by one number. The same seed gives the same world, so a failure can be had again:
 //! `CAUSEWAY_SIM_SEED=… cargo test --no-default-features --lib ads::tests::sim -- --nocapture`.
 //!
