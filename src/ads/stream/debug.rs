@@ -26,7 +26,7 @@ pub struct StreamDebug {
     pub types: BTreeMap<ResourceType, TypeDebug>,
     /// Types that were asked for and are not served.
     pub unserved: Vec<Arc<str>>,
-    /// Assignments that listeners and routes wait for.
+    /// Clusters for whose assignments listeners and routes wait.
     pub awaited: Vec<Arc<str>>,
 }
 
@@ -94,7 +94,7 @@ impl Stream {
             generation: self.snapshot.as_ref().map(|snapshot| snapshot.generation()),
             types: begun.map(|book| (book.ty, of_type(book))).collect(),
             unserved: self.unserved_types(),
-            awaited: self.awaited.values().flatten().cloned().collect(),
+            awaited: self.awaited.iter().cloned().collect(),
         }
     }
 }

@@ -120,8 +120,8 @@ pub struct Stream {
     unserved: BTreeMap<Arc<str>, Unserved>,
     /// Counts responses.
     seq: u64,
-    /// Clusters that are new to the client, and the assignments of theirs that it does not have yet.
-    awaited: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Clusters that are new to the client and lack an assignment.
+    awaited: BTreeSet<Arc<str>>,
     /// Assignments of clusters that were sent before the client asked for any assignment. It may say that it has
     /// them, but those clusters wait for them all the same (rule 5).
     owed: BTreeSet<Arc<str>>,
@@ -147,7 +147,7 @@ impl Stream {
             books: ResourceType::ALL.map(|ty| Book::new(ty, protocol)),
             unserved: BTreeMap::new(),
             seq: 0,
-            awaited: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             owed: BTreeSet::new(),
             endpoints_elsewhere: false,
             introduces_itself: false,
@@ -319,16 +319,15 @@ impl Stream {
             return;
         }
         let [clusters, endpoints] = [ResourceType::Cluster, ResourceType::Endpoint].map(|ty| &self.books[ty.index()]);
-        self.awaited.retain(|cluster, names| {
-            // Nobody asks for the assignments of a cluster that is gone, or that the client gave up.
-            let wanted = clusters.sub.covers(cluster);
-            let current = snapshot.get(ResourceType::Cluster, cluster).filter(|_| wanted);
-            names.retain(|name| {
-                let resource = snapshot.get(ResourceType::Endpoint, name);
-                let is_needed = current.is_some_and(|cluster| assignments(cluster).contains(name));
-                is_needed && resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(name)
-            });
-            !names.is_empty()
+        self.awaited.retain(|name| {
+            // Nobody asks for the assignments of a cluster that is gone, refused, or given up by the client. One that
+            // changed meanwhile waits for those that it needs now.
+            let cluster = snapshot.get(ResourceType::Cluster, name);
+            let wanted = cluster.filter(|cluster| clusters.sub.covers(name) && !clusters.is_refused(cluster));
+            wanted.into_iter().flat_map(assignments).any(|name| {
+                let resource = snapshot.get(ResourceType::Endpoint, &name);
+                resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(&name)
+            })
         });
     }
 
@@ -371,7 +370,7 @@ impl Stream {
         }
         if !self.endpoints_elsewhere {
             let newcomers = self.book(ResourceType::Cluster).newcomers();
-            let newcomers: Vec<_> = newcomers.map(|cluster| (cluster.name().clone(), assignments(cluster))).collect();
+            let newcomers: Vec<Arc<str>> = newcomers.map(|cluster| cluster.name().clone()).collect();
             self.awaited.extend(newcomers);
         }
     }

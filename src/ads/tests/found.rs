@@ -3,7 +3,7 @@
 use super::client::*;
 use crate::ads::Protocol;
 use crate::ads::stream::Report;
-use crate::snapshot::{ResourceType, SnapshotBuilder};
+use crate::snapshot::{Reference, ResourceType, SnapshotBuilder};
 
 /// The requests of a client that reconnects are read one by one, and a response may be decided between them.
 #[test]
@@ -171,4 +171,27 @@ fn rule_10_an_assignment_that_went_unsaid_is_reported_when_the_client_drops_it()
     client.unsubscribe(Endpoint, &["a"]);
     let expected = Report::Acked { ty: Endpoint, resources: Vec::new(), removed: vec!["a".into()] };
     assert_eq!(client.take_reports(), [expected]);
+}
+
+#[test]
+fn rule_04_routes_wait_for_a_new_cluster_whose_assignment_got_another_name() {
+    let with = |name| res(Cluster, "a", name).with_refs([Reference::new(Endpoint, name)]);
+    let mut builder = SnapshotBuilder::new();
+    builder.update(|edit| {
+        edit.set(with("blue")).set(res(Endpoint, "blue", "1")).set(res(Listener, "l", "1"));
+    });
+    let mut client = Client::on(Protocol::Delta, builder.latest());
+    client.subscribe(Cluster, &["*"]);
+    client.subscribe(Listener, &["*"]);
+    client.subscribe(Endpoint, &["other"]);
+    client.settle();
+    builder.update(|edit| {
+        edit.set(with("green")).set(res(Endpoint, "green", "1")).remove(Endpoint, "blue");
+    });
+    client.publish(builder.latest());
+    client.settle();
+    assert!(client.holds(Listener).is_empty(), "neither blue nor green has come");
+    client.subscribe(Endpoint, &["green"]);
+    client.settle();
+    assert_eq!(client.holds(Listener), ["l=1"]);
 }

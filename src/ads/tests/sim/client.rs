@@ -176,6 +176,8 @@ impl Client {
             let names: Vec<Name> = self.side(Endpoint).has.keys().cloned().collect();
             names.iter().for_each(|name| self.assigned(name));
         }
+        // It says that it has a cluster, but not that this one is not warm yet.
+        self.forgiven.extend(self.warming.keys().cloned());
         self.sync();
     }
 
@@ -412,7 +414,12 @@ impl Client {
         let routes = self.side(Listener).has.values().flat_map(|listener| listener.refs());
         let routes = routes.filter_map(|route| self.side(Route).has.get(&route.name));
         let leads = routes.flat_map(|route| route.refs().iter().map(|to| (route.name().clone(), to.name.clone())));
-        let excused = |name: &Name| self.refused.contains(&(Cluster, name.clone())) || self.forgiven.contains(name);
+        // A cluster whose assignment it refused waits for one that it does not refuse.
+        let refused = |ty: ResourceType, name: &Name| self.refused.contains(&(ty, name.clone()));
+        let waits = |name: &Name| {
+            self.warming.get(name).is_some_and(|(to, _)| to.refs().iter().any(|r| refused(r.ty, &r.name)))
+        };
+        let excused = |name: &Name| refused(Cluster, name) || waits(name) || self.forgiven.contains(name);
         leads.filter(|(_, name)| !self.active.contains_key(name) && !excused(name)).collect()
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Link {
     limits: Arc<Limits>,
     told: [Told; 4],
     nonces: BTreeSet<String>,
+    /// There was a snapshot.
+    synced: bool,
     /// What the server believes that the client has.
     pub(super) believed: [BTreeMap<Name, Name>; 4],
     /// Resources that were sent.
@@ -59,6 +61,7 @@ impl Link {
             limits: limits.clone(),
             told: Default::default(),
             nonces: BTreeSet::new(),
+            synced: false,
             believed: Default::default(),
             resources: 0,
         }
@@ -66,6 +69,7 @@ impl Link {
 
     /// The stream looks at its view.
     pub(super) fn wake(&mut self, published: Option<&Arc<XdsSnapshot>>) {
+        self.synced |= published.is_some();
         let reports = self.stream.snapshot_changed(published);
         self.believe(reports);
     }
@@ -161,6 +165,7 @@ impl Link {
     }
 
     fn check(&mut self, response: &Response) {
+        assert!(self.synced, "rule 10: something is said before there is a snapshot");
         let snapshot = self.stream.snapshot().expect("rule 10: nothing is said before there is a snapshot").clone();
         let ty = response.ty.expect("only served types are asked for");
         assert!(self.nonces.insert(response.nonce.clone()), "rule 1: the nonce {} again", response.nonce);

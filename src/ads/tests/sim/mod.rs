@@ -1,4 +1,4 @@
-//! A control plane of several replicas, clients, and a network that loses, delays and reorders
+//! A control plane of several replicas, clients, and a network that delays, stalls and cuts their
 //! connections, all moved by one number. The same seed gives the same world, so a failure can be had again:
 //! `CAUSEWAY_SIM_SEED=… cargo test --no-default-features --lib ads::tests::sim -- --nocapture`.
 //!
@@ -12,6 +12,7 @@ mod world;
 
 use std::panic::catch_unwind;
 
+pub(super) use self::random::Random;
 use self::world::{Fleet, Trace, World};
 
 /// Seeds that are tried for each fleet.

@@ -1,10 +1,10 @@
 //! Chance that is the same for the same seed, on every machine and in every version.
 
 /// SplitMix64: small, fast, and good enough to choose steps by.
-pub(super) struct Random(u64);
+pub(in crate::ads::tests) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::ads::tests) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,16 +17,16 @@ impl Random {
     }
 
     /// A number below `bound`, which is not zero.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(in crate::ads::tests) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    pub(super) fn chance(&mut self, percent: usize) -> bool {
+    pub(in crate::ads::tests) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
     /// One of these, if there are any.
-    pub(super) fn pick<T: Clone>(&mut self, of: impl IntoIterator<Item = T>) -> Option<T> {
+    pub(in crate::ads::tests) fn pick<T: Clone>(&mut self, of: impl IntoIterator<Item = T>) -> Option<T> {
         let all: Vec<T> = of.into_iter().collect();
         if all.is_empty() { None } else { Some(all[self.below(all.len())].clone()) }
     }
