@@ -92,19 +92,34 @@ impl Response {
     /// `DeltaDiscoveryResponse` (system_version_info 1, resources 2, type_url 4, nonce 5,
     /// removed_resources 6).
     pub fn encode(&self, out: &mut impl BufMut) {
-        put_field(out, 1, self.version.as_bytes());
+        self.encode_head(out);
         for resource in &self.resources {
-            match self.protocol {
-                Protocol::Sotw => {
-                    put_nested(out, 2, any_len(resource));
-                    put_any(out, resource);
-                }
-                Protocol::Delta => {
-                    put_nested(out, 2, resource_len(resource));
-                    put_resource(out, resource);
-                }
+            self.encode_resource(resource, out);
+        }
+        self.encode_rest(out);
+    }
+
+    /// What comes before the resources.
+    pub(super) fn encode_head(&self, out: &mut impl BufMut) {
+        put_field(out, 1, self.version.as_bytes());
+    }
+
+    /// One of its resources.
+    pub(super) fn encode_resource(&self, resource: &Resource, out: &mut impl BufMut) {
+        match self.protocol {
+            Protocol::Sotw => {
+                put_nested(out, 2, any_len(resource));
+                put_any(out, resource);
+            }
+            Protocol::Delta => {
+                put_nested(out, 2, resource_len(resource));
+                put_resource(out, resource);
             }
         }
+    }
+
+    /// What comes after the resources.
+    pub(super) fn encode_rest(&self, out: &mut impl BufMut) {
         put_field(out, 4, self.type_url.as_bytes());
         put_field(out, 5, self.nonce.as_bytes());
         for name in &self.removed {

@@ -25,6 +25,9 @@ use crate::ads::stream::{Request, Response};
 /// Bytes before a message.
 const PREFIX: usize = 5;
 
+/// Bytes of a response that are written at once, at least: a whole change of an endpoint, and a few of HTTP/2's frames.
+const PIECE: usize = 32 * 1024;
+
 /// A client's requests, as they come.
 pub(super) struct Requests {
     body: Body,
@@ -108,17 +111,46 @@ impl Requests {
     }
 }
 
-impl Response {
-    /// The message with its prefix, in one piece of exactly its size. One of 4 GiB or more cannot be said.
-    pub(super) fn to_frame(&self) -> Result<Bytes, Status> {
-        let length = self.encoded_len();
-        let said = u32::try_from(length)
-            .map_err(|_| Status::resource_exhausted(format!("a response of {length} bytes is too large for gRPC")))?;
-        let mut out = Vec::with_capacity(PREFIX + length);
-        out.put_u8(0);
-        out.put_u32(said);
-        self.encode(&mut out);
-        Ok(Bytes::from(out))
+/// A response on its way: written piece by piece as the transport asks, so that what a slow client is sent is never in
+/// memory as a whole beside the resources that all share.
+struct Writing {
+    response: Box<Response>,
+    /// Bytes of prefix and message that are still to come.
+    left: usize,
+    /// The next resource.
+    next: usize,
+}
+
+impl Writing {
+    /// One of 4 GiB or more cannot be said.
+    fn new(response: Box<Response>) -> Result<Self, Status> {
+        let length = response.encoded_len();
+        if u32::try_from(length).is_err() {
+            return Err(Status::resource_exhausted(format!("a response of {length} bytes is too large for gRPC")));
+        }
+        Ok(Self { response, left: PREFIX + length, next: 0 })
+    }
+
+    /// The next piece; `None` after the last.
+    fn piece(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut out = Vec::with_capacity(self.left.min(PIECE));
+        if self.next == 0 {
+            out.put_u8(0);
+            out.put_u32((self.left - PREFIX) as u32);
+            self.response.encode_head(&mut out);
+        }
+        while let Some(resource) = self.response.resources.get(self.next).filter(|_| out.len() < PIECE) {
+            self.response.encode_resource(resource, &mut out);
+            self.next += 1;
+        }
+        if self.next == self.response.resources.len() {
+            self.response.encode_rest(&mut out);
+        }
+        self.left = self.left.saturating_sub(out.len());
+        Some(Bytes::from(out))
     }
 }
 
@@ -126,14 +158,15 @@ impl Response {
 /// as its bounded buffers go; that is how the stream's task learns that a client does not read. HTTP/2
 /// takes a frame or two beyond its window; a client that is stuck on those is noticed by its missing ACK.
 pub(super) struct Frames {
-    frames: Option<mpsc::Receiver<Result<Bytes, Status>>>,
+    frames: Option<mpsc::Receiver<Result<Box<Response>, Status>>>,
+    writing: Option<Writing>,
     taken: u64,
     written: Arc<AtomicU64>,
 }
 
 impl Frames {
-    pub(super) fn new(frames: mpsc::Receiver<Result<Bytes, Status>>, written: Arc<AtomicU64>) -> Self {
-        Self { frames: Some(frames), taken: 0, written }
+    pub(super) fn new(frames: mpsc::Receiver<Result<Box<Response>, Status>>, written: Arc<AtomicU64>) -> Self {
+        Self { frames: Some(frames), writing: None, taken: 0, written }
     }
 
     /// The answer whose body this is.
@@ -149,13 +182,24 @@ impl http_body::Body for Frames {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(piece) = self.writing.as_mut().and_then(Writing::piece) {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        self.writing = None;
         self.written.store(self.taken, Ordering::Relaxed);
         let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
         let status = match frames.poll_recv(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(response))) => {
                 self.taken += 1;
-                return Poll::Ready(Some(Ok(Frame::data(frame))));
+                match Writing::new(response) {
+                    Ok(mut writing) => {
+                        let first = writing.piece().unwrap_or_default();
+                        self.writing = Some(writing);
+                        return Poll::Ready(Some(Ok(Frame::data(first))));
+                    }
+                    Err(status) => status,
+                }
             }
             Poll::Ready(Some(Err(status))) => status,
             Poll::Ready(None) => Status::ok(""),
@@ -169,17 +213,28 @@ impl http_body::Body for Frames {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::VecDeque;
+
     use prost013::Message;
     use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
+    use super::*;
+    use crate::snapshot::{Resource, ResourceType};
+
     /// A body that comes in these pieces.
-    fn requests(pieces: Vec<Vec<u8>>, most: usize) -> Requests {
-        let (tx, rx) = mpsc::channel(pieces.len().max(1));
-        for piece in pieces {
-            tx.try_send(Ok(Bytes::from(piece))).expect("there is room");
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(Bytes::from(piece)))))
         }
-        Requests::new(Body::new(Frames::new(rx, Arc::default())), Protocol::Delta, most)
+    }
+
+    fn requests(pieces: Vec<Vec<u8>>, most: usize) -> Requests {
+        Requests::new(Body::new(Pieces(pieces.into())), Protocol::Delta, most)
     }
 
     fn framed(name: &str) -> Vec<u8> {
@@ -219,6 +274,35 @@ mod tests {
         for (bytes, code) in cases {
             let status = all(requests(vec![bytes], 100)).await.expect_err("refused");
             assert_eq!(status.code(), code, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_is_written_piece_by_piece() {
+        let ty = ResourceType::Cluster;
+        let resource = |size: usize| Arc::new(Resource::from_encoded(ty, "c", Bytes::from(vec![b'x'; size])));
+        let many = [vec![], vec![3], vec![PIECE], vec![PIECE - 1, 1, 1], vec![1_000; 500], vec![5 * PIECE, 2]];
+        for (protocol, sizes) in
+            [Protocol::Sotw, Protocol::Delta].into_iter().flat_map(|p| many.iter().map(move |s| (p, s)))
+        {
+            let response = Response {
+                protocol,
+                ty: Some(ty),
+                type_url: Arc::from(ty.type_url()),
+                version: String::new(),
+                nonce: "1".to_owned(),
+                resources: sizes.iter().map(|size| resource(*size)).collect(),
+                removed: vec![Arc::from("gone")],
+            };
+            let mut whole = Vec::new();
+            response.encode(&mut whole);
+            let mut writing = Writing::new(Box::new(response)).expect("it can be said");
+            let pieces: Vec<Bytes> = std::iter::from_fn(|| writing.piece()).collect();
+            let largest = sizes.iter().max().copied().unwrap_or_default();
+            assert!(pieces.iter().all(|piece| piece.len() < PIECE + largest + 200), "{sizes:?}");
+            let written = pieces.concat();
+            assert_eq!(written[..PREFIX], [&[0][..], &(whole.len() as u32).to_be_bytes()].concat());
+            assert!(written[PREFIX..] == whole, "{sizes:?}");
         }
     }
 }

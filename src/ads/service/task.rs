@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, timeout};
@@ -41,7 +40,7 @@ pub(super) struct Task {
 
 /// The way to the transport.
 pub(super) struct Out {
-    pub(super) frames: mpsc::Sender<Result<Bytes, Status>>,
+    pub(super) frames: mpsc::Sender<Result<Box<Response>, Status>>,
     /// How many frames the transport is done with.
     pub(super) written: Arc<AtomicU64>,
     /// How many it was given, or is about to be.
@@ -243,7 +242,7 @@ impl Task {
             permit = self.out.frames.reserve(), if outbox.is_some() => match (permit, outbox.take()) {
                 (Ok(permit), Some(response)) => {
                     count(&self.shared, &response);
-                    permit.send(response.to_frame());
+                    permit.send(Ok(Box::new(response)));
                     Wake::Room
                 }
                 _ => Wake::Hung,
