@@ -139,7 +139,7 @@ pub fn decision(groups: Vec<LbGroup>) -> LbDecision {
 }
 
 /// The clusters that pods of these tests run in.
-const CLUSTERS: [&str; 2] = ["east", "west"];
+const CLUSTERS: [&str; 3] = ["east", "west", "north"];
 
 /// Pods of one locality, which is a cluster's, with their weights.
 pub fn group<'a>(priority: u32, cluster: &str, weight: u32, pods: impl IntoIterator<Item = (&'a Pod, u32)>) -> LbGroup {
