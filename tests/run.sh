@@ -37,6 +37,7 @@ export ENVOY_BIN
 echo "Envoy: $ENVOY_BIN"
 echo "kube-apiserver, etcd, kubectl: $(./tests/apiserver/build.sh)"
 echo "registry: $(./tests/registry/build.sh)"
+echo "gRPC client: $(./tests/grpc-client/build.sh)"
 
 step "format and lints"
 cargo fmt --all --check
@@ -51,6 +52,14 @@ step "policies"
 
 step "tests"
 cargo test --locked
+
+step "an older Envoy"
+# The oldest whose binary is published where the tests get theirs.
+ENVOY_BIN=$(./deploy/envoy.sh 1.36) cargo test --locked --test it ads_envoy
+
+step "the xDS rules, each broken"
+# Each takes some seconds: the library is compiled with one rule broken, and a test has to notice.
+./tests/mutations/run.py
 
 step "the quick start's own checks"
 # The binary that the tests were run with; by itself the quick start builds its own.

@@ -1,11 +1,11 @@
 //! The tonic service: a thin shell, one task a stream, around [`Stream`].
 
+mod frames;
 mod task;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -13,15 +13,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tonic::codegen::{Body, BoxFuture, Service, StdError, http};
-use tonic::server::{Grpc, NamedService, StreamingService};
-use tonic::{Status, Streaming};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, StdError, http};
+use tonic::server::NamedService;
 
+use self::frames::{Frames, Requests};
 use super::metrics::add;
 use super::net;
-use super::stream::{Request, Response};
-use super::wire::AdsCodec;
 use super::{Event, Limits, Metrics, Millis, Protocol, Registry, StreamId};
+use crate::snapshot::ResourceType;
 
 /// Frames between a stream's task and the transport. One is enough to keep the transport busy, and
 /// whatever waits here was decided before it could be overtaken by a newer snapshot.
@@ -37,6 +38,7 @@ pub struct AdsServer {
 
 struct Shared {
     events: mpsc::Sender<Event>,
+    acks_of: Vec<ResourceType>,
     limits: Arc<Limits>,
     registry: Registry,
     metrics: Arc<Metrics>,
@@ -74,8 +76,15 @@ impl AdsServer {
     /// A service that reports to `events`. A stream that cannot report waits, so the channel's bound is
     /// how far the owner may fall behind; a few hundred is plenty.
     pub fn new(events: mpsc::Sender<Event>, limits: Limits) -> Self {
+        Self::with_acks_of(events, limits, &ResourceType::ALL)
+    }
+
+    /// The same, where the owner wants to hear of the ACKs of these types only. Most of them prove what nobody asks for:
+    /// a change of endpoints has one of each client.
+    pub fn with_acks_of(events: mpsc::Sender<Event>, limits: Limits, types: &[ResourceType]) -> Self {
         let shared = Shared {
             events,
+            acks_of: types.to_vec(),
             limits: Arc::new(limits),
             registry: Registry::default(),
             metrics: Arc::default(),
@@ -103,7 +112,7 @@ impl NamedService for AdsServer {
 
 impl<B> Service<http::Request<B>> for AdsServer
 where
-    B: Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
     type Response = http::Response<tonic::body::Body>;
@@ -120,74 +129,33 @@ where
             Some("DeltaAggregatedResources") => Protocol::Delta,
             _ => return Box::pin(async { Ok(Status::unimplemented("not a method of this service").into_http()) }),
         };
-        let method = Method { shared: self.shared.clone(), protocol };
-        let mut grpc = Grpc::new(AdsCodec(protocol));
-        grpc = grpc.apply_max_message_size_config(Some(self.shared.limits.max_request_bytes), None);
-        Box::pin(async move { Ok(grpc.streaming(method, request).await) })
-    }
-}
-
-struct Method {
-    shared: Arc<Shared>,
-    protocol: Protocol,
-}
-
-impl StreamingService<Request> for Method {
-    type Response = Response;
-    type ResponseStream = Frames;
-    type Future = BoxFuture<tonic::Response<Self::ResponseStream>, Status>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<Request>>) -> Self::Future {
-        let opened = self.shared.open(request, self.protocol);
-        Box::pin(async move { opened.map(tonic::Response::new) })
+        let (head, body) = request.into_parts();
+        let opened = self.shared.open(&head.extensions, Body::new(body), protocol);
+        Box::pin(async move { Ok(opened.map_or_else(Status::into_http, Frames::into_http)) })
     }
 }
 
 impl Shared {
-    fn open(
-        self: &Arc<Self>,
-        request: tonic::Request<Streaming<Request>>,
-        protocol: Protocol,
-    ) -> Result<Frames, Status> {
-        let peer = net::peer(request.extensions());
+    fn open(self: &Arc<Self>, extensions: &http::Extensions, body: Body, protocol: Protocol) -> Result<Frames, Status> {
+        let peer = net::peer(extensions);
         let place = Place::take(self, peer.map(|peer| peer.ip().to_canonical()))?;
-        let close = request.extensions().get::<net::ConnectionHandle>().map(|handle| handle.close.clone());
+        let close = extensions.get::<net::ConnectionHandle>().map(|handle| handle.close.clone());
         let (out, frames) = mpsc::channel(FRAMES);
         let written: Arc<AtomicU64> = Arc::default();
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-        let (shared, requests) = (self.clone(), request.into_inner());
+        let shared = self.clone();
+        let requests = Requests::new(body, protocol, shared.limits.max_request_bytes);
         let out = task::Out { frames: out, written: written.clone(), handed_over: 0, seen: 0, since: Instant::now() };
-        let task = task::Task { shared, id, protocol, peer, close, requests, out };
+        let alarm = Box::pin(tokio::time::sleep(task::IDLE));
+        let task = task::Task { shared, id, protocol, peer, close, requests, out, alarm };
         // Owned by the connection: it ends when the transport drops `frames`, and says `Disconnected`
         // however it ends, which a future that is merely dropped could not.
         tokio::spawn(async move {
             task.run().await;
             drop(place);
         });
-        Ok(Frames { frames, taken: 0, written })
-    }
-}
-
-/// The transport's end of a stream. The transport asks for more when what it took is written out as far
-/// as its bounded buffers go; that is how the stream's task learns that a client does not read. HTTP/2
-/// takes a frame or two beyond its window; a client that is stuck on those is noticed by its missing ACK.
-struct Frames {
-    frames: mpsc::Receiver<Result<Response, Status>>,
-    taken: u64,
-    written: Arc<AtomicU64>,
-}
-
-impl tokio_stream::Stream for Frames {
-    type Item = Result<Response, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.written.store(self.taken, Ordering::Relaxed);
-        let polled = self.frames.poll_recv(cx);
-        if polled.is_ready() {
-            self.taken += 1;
-        }
-        polled
+        Ok(Frames::new(frames, written))
     }
 }
 

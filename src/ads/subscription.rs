@@ -1,6 +1,6 @@
 //! What a client asked for, of one type (rules 7 to 9, 16).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::{Limits, Violation};
@@ -32,6 +32,15 @@ pub struct Subscription {
     names: BTreeSet<Arc<str>>,
 }
 
+/// What a request is about.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its type.
+    pub ty: ResourceType,
+    /// A name that is in memory already: thousands of clients ask for the same ones.
+    pub known: &'a dyn Fn(&str) -> Option<Arc<str>>,
+}
+
 /// What a request changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriptionChange {
@@ -43,6 +52,10 @@ pub struct SubscriptionChange {
     pub wildcard_ended: bool,
     /// Names to answer, whatever the client has.
     pub asked: Vec<Arc<str>>,
+    /// Names that nothing covered before.
+    pub added: Vec<Arc<str>>,
+    /// Where the wildcard is new: the names that were wanted before.
+    pub named_before: BTreeSet<Arc<str>>,
     /// Names that nothing covers any longer.
     pub dropped: Vec<Arc<str>>,
     /// Names that cannot be subscribed to (rule 16).
@@ -73,19 +86,35 @@ impl Subscription {
     /// A SotW request: its names replace those before.
     pub fn replace(
         &mut self,
-        ty: ResourceType,
+        asked: Asked<'_>,
         names: &[String],
         limits: &Limits,
     ) -> Result<SubscriptionChange, Violation> {
         let mut change = SubscriptionChange { first: !self.begun, ..SubscriptionChange::default() };
-        let next = Self { begun: true, wildcard: self.next_wildcard(ty, names), names: BTreeSet::new() };
+        let wildcard = self.next_wildcard(asked.ty, names);
+        // Every ACK repeats all names.
+        if self.begun && self.wildcard == wildcard && self.is_exactly(names) {
+            return Ok(change);
+        }
+        let next = Self { begun: true, wildcard, names: BTreeSet::new() };
         let before = std::mem::replace(self, next);
-        self.add(ty, names, limits, &mut change)?;
+        let known = |name: &str| before.names.get(name).cloned().or_else(|| (asked.known)(name));
+        self.add(Asked { known: &known, ..asked }, names, limits, &mut change)?;
         change.asked.retain(|name| !before.names.contains(name));
+        change.added = change.asked.iter().filter(|_| !before.is_wildcard()).cloned().collect();
         change.wildcard_began = self.is_wildcard() && !before.is_wildcard();
         change.wildcard_ended = !self.is_wildcard() && before.is_wildcard();
-        change.dropped = before.names.into_iter().filter(|name| !self.covers(name)).collect();
+        change.dropped = before.names.iter().filter(|name| !self.covers(name)).cloned().collect();
+        if change.wildcard_began {
+            change.named_before = before.names;
+        }
         Ok(change)
+    }
+
+    /// Whether the names are those that were given before, each once.
+    fn is_exactly(&self, names: &[String]) -> bool {
+        let distinct: HashSet<&str> = names.iter().map(String::as_str).filter(|name| *name != WILDCARD).collect();
+        distinct.len() == self.names.len() && distinct.into_iter().all(|name| self.names.contains(name))
     }
 
     /// Rule 7: naming nothing means everything at first, and as long as nothing was ever named; later
@@ -102,7 +131,7 @@ impl Subscription {
     /// both lists ends up subscribed.
     pub fn change(
         &mut self,
-        ty: ResourceType,
+        asked: Asked<'_>,
         subscribe: &[String],
         unsubscribe: &[String],
         limits: &Limits,
@@ -110,9 +139,11 @@ impl Subscription {
         let mut change = SubscriptionChange { first: !self.begun, ..SubscriptionChange::default() };
         let was_wildcard = self.is_wildcard();
         if !self.begun {
-            self.wildcard = self.next_wildcard(ty, subscribe);
+            self.wildcard = self.next_wildcard(asked.ty, subscribe);
         }
         self.begun = true;
+        let may_begin = !was_wildcard && subscribe.iter().any(|name| name == WILDCARD);
+        let named_before = if may_begin { self.names.clone() } else { BTreeSet::new() };
         if unsubscribe.iter().any(|name| name == WILDCARD) {
             self.wildcard = Wildcard::No;
         }
@@ -124,16 +155,22 @@ impl Subscription {
             let Some(name) = self.names.take(name.as_str()) else { continue };
             if self.is_wildcard() { change.asked.push(name) } else { change.dropped.push(name) }
         }
-        self.add(ty, subscribe, limits, &mut change)?;
+        self.add(asked, subscribe, limits, &mut change)?;
+        if was_wildcard {
+            change.added.clear();
+        }
         change.dropped.retain(|name| !self.covers(name));
         change.wildcard_began = self.is_wildcard() && !was_wildcard;
         change.wildcard_ended = !self.is_wildcard() && was_wildcard;
+        if change.wildcard_began {
+            change.named_before = named_before;
+        }
         Ok(change)
     }
 
     fn add(
         &mut self,
-        ty: ResourceType,
+        asked: Asked<'_>,
         names: &[String],
         limits: &Limits,
         change: &mut SubscriptionChange,
@@ -142,17 +179,19 @@ impl Subscription {
             if name.len() > limits.max_name_bytes {
                 return Err(Violation::NameTooLong { bytes: name.len(), limit: limits.max_name_bytes });
             }
-            let name: Arc<str> = Arc::from(name.as_str());
             if name.starts_with(XDSTP) {
-                change.not_understood.push(name);
+                change.not_understood.push(Arc::from(name.as_str()));
                 continue;
             }
-            self.names.insert(name.clone());
+            let name = (asked.known)(name).unwrap_or_else(|| Arc::from(name.as_str()));
+            if self.names.insert(name.clone()) {
+                change.added.push(name.clone());
+            }
             change.asked.push(name);
         }
         let count = self.names.len();
         if count > limits.max_names {
-            let type_url = ty.type_url().to_owned();
+            let type_url = asked.ty.type_url().to_owned();
             return Err(Violation::TooManyNames { type_url, count, limit: limits.max_names });
         }
         Ok(())

@@ -1,14 +1,10 @@
-//! Messages on the wire. Requests are decoded by prost; responses are framed by hand, since their
-//! resources are encoded already: each body is copied once, into tonic's send buffer.
+//! Messages on the wire. Requests are decoded by prost; responses are written by hand, since their
+//! resources are encoded already: each body is copied once, into the piece that the transport sends.
 //!
 //! Field numbers are those of `envoy/service/discovery/v3/discovery.proto`.
 
-use std::io;
-
 use bytes::BufMut;
-use prost013::Message;
-use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use prost013::{DecodeError, Message};
 use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 use super::Protocol;
@@ -96,19 +92,34 @@ impl Response {
     /// `DeltaDiscoveryResponse` (system_version_info 1, resources 2, type_url 4, nonce 5,
     /// removed_resources 6).
     pub fn encode(&self, out: &mut impl BufMut) {
-        put_field(out, 1, self.version.as_bytes());
+        self.encode_head(out);
         for resource in &self.resources {
-            match self.protocol {
-                Protocol::Sotw => {
-                    put_nested(out, 2, any_len(resource));
-                    put_any(out, resource);
-                }
-                Protocol::Delta => {
-                    put_nested(out, 2, resource_len(resource));
-                    put_resource(out, resource);
-                }
+            self.encode_resource(resource, out);
+        }
+        self.encode_rest(out);
+    }
+
+    /// What comes before the resources.
+    pub(super) fn encode_head(&self, out: &mut impl BufMut) {
+        put_field(out, 1, self.version.as_bytes());
+    }
+
+    /// One of its resources.
+    pub(super) fn encode_resource(&self, resource: &Resource, out: &mut impl BufMut) {
+        match self.protocol {
+            Protocol::Sotw => {
+                put_nested(out, 2, any_len(resource));
+                put_any(out, resource);
+            }
+            Protocol::Delta => {
+                put_nested(out, 2, resource_len(resource));
+                put_resource(out, resource);
             }
         }
+    }
+
+    /// What comes after the resources.
+    pub(super) fn encode_rest(&self, out: &mut impl BufMut) {
         put_field(out, 4, self.type_url.as_bytes());
         put_field(out, 5, self.nonce.as_bytes());
         for name in &self.removed {
@@ -118,60 +129,15 @@ impl Response {
     }
 }
 
-/// tonic's codec of an aggregated stream.
-#[derive(Clone, Copy, Debug)]
-pub struct AdsCodec(pub Protocol);
-
-impl Codec for AdsCodec {
-    type Encode = Response;
-    type Decode = Request;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-/// Streams are many and mostly idle, so buffers begin small; a batch of resources goes out as one
-/// write.
-fn buffers() -> BufferSettings {
-    BufferSettings::new(1024, 64 * 1024)
-}
-
-impl Encoder for AdsCodec {
-    type Item = Response;
-    type Error = Status;
-
-    fn encode(&mut self, response: Response, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.reserve(response.encoded_len());
-        response.encode(out);
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        buffers()
-    }
-}
-
-impl Decoder for AdsCodec {
-    type Item = Request;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Request>, Status> {
-        let request = match self.0 {
-            Protocol::Sotw => DiscoveryRequest::decode(from).map(Request::Sotw),
-            Protocol::Delta => DeltaDiscoveryRequest::decode(from).map(Request::Delta),
-        };
-        let request = request.map_err(|error| Status::from(io::Error::new(io::ErrorKind::InvalidData, error)));
-        request.map(Some)
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        buffers()
+impl Request {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it is none of the protocol's.
+    pub fn decode(protocol: Protocol, message: &[u8]) -> Result<Self, DecodeError> {
+        match protocol {
+            Protocol::Sotw => DiscoveryRequest::decode(message).map(Request::Sotw),
+            Protocol::Delta => DeltaDiscoveryRequest::decode(message).map(Request::Delta),
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::policy::apart::{CompileLimits, Compiler};
 use crate::policy::{Engine, Policies};
 use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
 use crate::registry::{self, Registry};
+use crate::snapshot::ResourceType;
 use crate::store::Store;
 use crate::trust::signature::Keys;
 use crate::trust::{Action, Mode};
@@ -135,7 +136,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     // A drained listener's last connections are served for as long as a node that is gone is waited for.
     let limits = ads::Limits { drain_timeout: config.grace, ..ads::Limits::default() };
     let mode = if config.insecure { Mode::Insecure } else { Mode::Local };
-    let ads = AdsServer::new(spawn_ads(&events), limits);
+    // What binds an address is a listener.
+    let ads = AdsServer::with_acks_of(spawn_ads(&events), limits, &[ResourceType::Listener]);
     serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
     let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
     serve_admin(&config, &ads, source, life, registry, &events, mode, &shutdown, &mut tasks).await?;

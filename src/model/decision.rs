@@ -149,12 +149,13 @@ pub struct HealthCheck {
 }
 
 /// An endpoint in a decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LbEndpoint {
     /// One of the input's addresses.
     pub address: SocketAddr,
-    /// The cluster that it runs in, so that a route can ask for one cluster's endpoints only.
-    pub cluster: ClusterName,
+    /// The cluster that it runs in, so that a route can ask for one cluster's endpoints only: its place in the decision's
+    /// `clusters`.
+    pub cluster: u32,
     /// Share within its group, at least 1.
     pub weight: u32,
     /// No new requests.
@@ -179,6 +180,9 @@ pub struct LbGroup {
 pub struct LbDecision {
     /// Endpoints by priority and locality, in a fixed order.
     pub groups: Vec<LbGroup>,
+    /// The clusters that the endpoints run in, each once, and maybe others. Decisions about the same endpoints share them,
+    /// and thousands of endpoints need not count who else has their cluster's name.
+    pub clusters: Arc<[ClusterName]>,
     /// How Envoy picks within a priority.
     pub algorithm: LbAlgorithm,
     /// Envoy's overprovisioning factor in percent, 100 to 1000 (its default is 140): at 140, a priority or locality gives

@@ -13,6 +13,7 @@ use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, L
 pub fn decided(question: &LbQuestion<'_>, answer: wit::Decision) -> Result<LbDecision, String> {
     let decision = LbDecision {
         groups: groups(question, &answer)?,
+        clusters: question.endpoints.cluster_names().clone(),
         algorithm: match answer.algorithm {
             wit::Algorithm::RoundRobin => LbAlgorithm::RoundRobin,
             wit::Algorithm::LeastRequest(choices) => LbAlgorithm::LeastRequest { choices },
@@ -43,8 +44,7 @@ pub fn decided(question: &LbQuestion<'_>, answer: wit::Decision) -> Result<LbDec
 }
 
 fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGroup>, String> {
-    // Columns, since the endpoints themselves are large and scattered.
-    let (given, own_weights) = (question.endpoints.addresses(), question.endpoints.weights());
+    let given = question.endpoints.plain();
     let localities = question.endpoints.localities();
     let (chosen, weights) = (&answer.endpoints, &answer.weights);
     if !weights.is_empty() && weights.len() != chosen.len() {
@@ -62,24 +62,28 @@ fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGro
         let Some(locality) = localities.get(group.locality as usize) else {
             return Err(format!("locality {} is none of the {} that were given", group.locality, localities.len()));
         };
-        let mut endpoints = Vec::with_capacity(group.count as usize);
         // As many as all groups count are there.
-        for position in next..next + group.count as usize {
-            let index = chosen[position] as usize;
-            let Some(&address) = given.get(index) else {
-                return Err(format!("endpoint {index} is none of the {} that were given", given.len()));
-            };
-            if std::mem::replace(&mut used[index], true) {
-                return Err(format!("endpoint {address} is used twice"));
+        let members = next..next + group.count as usize;
+        for index in &chosen[members.clone()] {
+            match used.get_mut(*index as usize) {
+                Some(used) if !*used => *used = true,
+                Some(_) => return Err(format!("endpoint {} is used twice", given[*index as usize].address)),
+                None => return Err(format!("endpoint {index} is none of the {} that were given", given.len())),
             }
-            let weight = if weights.is_empty() { own_weights[index] } else { weights[position] };
-            if weight == 0 {
+        }
+        let draining = group.draining;
+        let one = |index: &u32| LbEndpoint { draining, ..given[*index as usize] };
+        let mut endpoints: Vec<LbEndpoint> = chosen[members.clone()].iter().map(one).collect();
+        if !weights.is_empty() {
+            for (endpoint, weight) in endpoints.iter_mut().zip(&weights[members]) {
+                endpoint.weight = *weight;
+            }
+            if let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.weight == 0) {
+                let address = endpoint.address;
                 return Err(format!(
                     "endpoint {address} has the weight 0; leave it out, or put it into a draining group"
                 ));
             }
-            let cluster = question.endpoints.cluster(index).clone();
-            endpoints.push(LbEndpoint { address, cluster, weight, draining: group.draining });
         }
         next += group.count as usize;
         takes_requests |= !group.draining && !endpoints.is_empty();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{
-    Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store,
+    Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store,
     UpdateDeadline,
 };
 
@@ -246,6 +246,8 @@ fn config() -> Config {
         .max_core_instance_size(1 << 20)
         .max_memory_size((Limits::MOST_MEMORY_MIB as usize) << 20)
         .table_elements(TABLE_ELEMENTS)
+        // Only what a call wrote to is made as it was, where Linux can tell (6.7 and later).
+        .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEPT)
         .table_keep_resident(KEPT);
     let mut config = Config::new();

@@ -496,6 +496,7 @@ fn laid_over(own: &Value, access: &Value) -> Value {
 fn nothing() -> LbDecision {
     LbDecision {
         groups: Vec::new(),
+        clusters: [].into(),
         algorithm: LbAlgorithm::LEAST_REQUEST,
         overprovisioning_percent: 140,
         panic_threshold_percent: 1,

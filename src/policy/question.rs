@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::bindings::lb::causeway::policy::lb as wit;
-use crate::model::decision::{Endpoint, NodeRole, Readiness, Sender};
+use crate::model::decision::{Endpoint, LbEndpoint, NodeRole, Readiness, Sender};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{Locality, Protocol, ServicePort};
 
@@ -18,10 +18,12 @@ pub type Hash = [u8; 32];
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     list: Vec<Endpoint>,
-    addresses: Vec<SocketAddr>,
+    /// Each as a decision has it that changes nothing about it.
+    plain: Vec<LbEndpoint>,
     /// How many are not NotReady.
     usable: usize,
     clusters: Vec<KnownCluster>,
+    cluster_names: Arc<[ClusterName]>,
     localities: Vec<Locality>,
     keys: Vec<u64>,
     cluster_of: Vec<u32>,
@@ -75,7 +77,6 @@ impl Endpoints {
     pub fn new(list: Vec<Endpoint>) -> Self {
         let (mut clusters, mut localities) = (Interned::new(), Interned::new());
         let (mut keys, mut states, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        let addresses = list.iter().map(|endpoint| endpoint.address).collect();
         let usable = list.iter().filter(|endpoint| endpoint.readiness != Readiness::NotReady).count();
         let (mut cluster_of, mut locality_of) = (Vec::new(), Vec::new());
         for endpoint in &list {
@@ -102,8 +103,9 @@ impl Endpoints {
         }
         let mut endpoints = Self {
             list,
-            addresses,
+            plain: Vec::new(),
             usable,
+            cluster_names: clusters.seen.iter().map(|known| known.name.clone()).collect(),
             clusters: clusters.seen,
             localities: localities.seen,
             keys,
@@ -114,6 +116,13 @@ impl Endpoints {
             has_twins: false,
             hash: Hash::default(),
         };
+        let plain = |(number, endpoint): (usize, &Endpoint)| LbEndpoint {
+            address: endpoint.address,
+            cluster: endpoints.cluster_of[number],
+            weight: endpoints.weights[number],
+            draining: false,
+        };
+        endpoints.plain = endpoints.list.iter().enumerate().map(plain).collect();
         let mut sorted = endpoints.keys.clone();
         sorted.sort_unstable();
         endpoints.has_twins = sorted.windows(2).any(|pair| pair[0] == pair[1]);
@@ -131,17 +140,14 @@ impl Endpoints {
         &self.localities
     }
 
-    /// Their addresses, by number.
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Each as a decision has it that changes nothing about it, by number.
+    pub(super) fn plain(&self) -> &[LbEndpoint] {
+        &self.plain
     }
 
-    /// The cluster of one of them.
-    ///
-    /// # Panics
-    /// When there are not so many.
-    pub(super) fn cluster(&self, number: usize) -> &ClusterName {
-        &self.clusters[self.cluster_of[number] as usize].name
+    /// The names of their clusters. One may come twice, where a part of it is stale or of another network.
+    pub(super) fn cluster_names(&self) -> &Arc<[ClusterName]> {
+        &self.cluster_names
     }
 
     /// How many of them can be used.

@@ -72,7 +72,7 @@ mod tests {
     fn decision(priorities: &[&[i16]]) -> LbDecision {
         let endpoint = |number: &i16| LbEndpoint {
             address: address(number.unsigned_abs() as u8),
-            cluster: "east".into(),
+            cluster: 0,
             weight: 1,
             draining: *number < 0,
         };
@@ -84,6 +84,7 @@ mod tests {
         };
         LbDecision {
             groups: (0..).zip(priorities).map(group).collect(),
+            clusters: ["east".into()].into(),
             algorithm: LbAlgorithm::LEAST_REQUEST,
             overprovisioning_percent: 140,
             panic_threshold_percent: 1,

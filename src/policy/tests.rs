@@ -39,14 +39,14 @@ fn endpoint(last: u8, readiness: Readiness, region: &str) -> Endpoint {
 }
 
 fn group(priority: u32, region: &str, endpoints: &[u8]) -> LbGroup {
-    let endpoint =
-        |last: &u8| LbEndpoint { address: address(*last), cluster: "east".into(), weight: 1, draining: false };
+    let endpoint = |last: &u8| LbEndpoint { address: address(*last), cluster: 0, weight: 1, draining: false };
     LbGroup { priority, locality: place(region, "a"), weight: 1, endpoints: endpoints.iter().map(endpoint).collect() }
 }
 
 fn decision(groups: Vec<LbGroup>) -> LbDecision {
     LbDecision {
         groups,
+        clusters: ["east".into()].into(),
         algorithm: LbAlgorithm::LEAST_REQUEST,
         overprovisioning_percent: 140,
         panic_threshold_percent: 1,

@@ -10,6 +10,7 @@ use xds_api::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::Deno
 
 use super::{METADATA_NAMESPACE, any, of_cluster, socket_address};
 use crate::model::decision::{self, LbDecision, LbGroup};
+use crate::model::id::ClusterName;
 
 /// What Envoy calls the dropped requests in its load reports.
 const DROP_CATEGORY: &str = "policy";
@@ -17,7 +18,8 @@ const DROP_CATEGORY: &str = "policy";
 /// Builds the assignment of a cluster. A decision without endpoints is an assignment without
 /// endpoints, which says that there are none; it is not the same as saying nothing.
 pub fn assignment(name: &str, decision: &LbDecision) -> ClusterLoadAssignment {
-    let mut localities: Vec<LocalityLbEndpoints> = decision.groups.iter().map(locality).collect();
+    let mut localities: Vec<LocalityLbEndpoints> =
+        decision.groups.iter().map(|group| locality(group, &decision.clusters)).collect();
     mark_drops(&mut localities, decision.drop_per_million);
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
@@ -49,27 +51,27 @@ fn mark_drops(localities: &mut [LocalityLbEndpoints], per_million: u32) {
     }
 }
 
-fn locality(group: &LbGroup) -> LocalityLbEndpoints {
+fn locality(group: &LbGroup, clusters: &[ClusterName]) -> LocalityLbEndpoints {
     LocalityLbEndpoints {
         locality: Some(Locality {
             region: group.locality.region.to_string(),
             zone: group.locality.zone.to_string(),
             sub_zone: String::new(),
         }),
-        lb_endpoints: group.endpoints.iter().map(endpoint).collect(),
+        lb_endpoints: group.endpoints.iter().map(|known| endpoint(known, clusters)).collect(),
         load_balancing_weight: Some(group.weight.into()),
         priority: group.priority,
         ..Default::default()
     }
 }
 
-fn endpoint(endpoint: &decision::LbEndpoint) -> LbEndpoint {
+fn endpoint(endpoint: &decision::LbEndpoint, clusters: &[ClusterName]) -> LbEndpoint {
     // Unknown is read as healthy and takes no room.
     let health = if endpoint.draining { HealthStatus::Draining } else { HealthStatus::Unknown };
     LbEndpoint {
         health_status: health as i32,
         load_balancing_weight: Some(endpoint.weight.into()),
-        metadata: Some(of_cluster(endpoint.cluster.as_str())),
+        metadata: clusters.get(endpoint.cluster as usize).map(|cluster| of_cluster(cluster.as_str())),
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
             address: Some(socket_address(endpoint.address)),
             ..Default::default()

@@ -130,8 +130,7 @@ fn an_algorithm_says_no_more_than_what_differs_from_envoys_defaults() {
 
 fn decision() -> LbDecision {
     let place = |region: &str, zone: &str| Locality { region: region.into(), zone: zone.into() };
-    let endpoint =
-        |text, weight, draining| LbEndpoint { address: address(text), cluster: "east".into(), weight, draining };
+    let endpoint = |text, weight, draining| LbEndpoint { address: address(text), cluster: 0, weight, draining };
     LbDecision {
         groups: vec![
             LbGroup {
@@ -147,6 +146,7 @@ fn decision() -> LbDecision {
                 endpoints: vec![endpoint("10.0.0.2:8080", 1, true)],
             },
         ],
+        clusters: ["east".into()].into(),
         algorithm: LbAlgorithm::LEAST_REQUEST,
         overprovisioning_percent: 140,
         panic_threshold_percent: 0,

@@ -333,3 +333,39 @@ async fn a_real_envoy_on_delta() {
 async fn a_real_envoy_on_sotw() {
     serves_refuses_and_reconnects("GRPC").await;
 }
+
+/// Rule 5, and the order of an Envoy's requests: it asks for clusters first, says of their endpoints that it has them,
+/// and waits for them all the same when the clusters changed while it was away.
+async fn a_cluster_that_changed_meanwhile_leaves_warming(api_type: &str) {
+    let one = backend("one").await;
+    let mut fleet = Fleet::start(api_type, |edit| {
+        edit.set(cluster(1)).set(endpoints(one)).set(routes()).set(listener("good", "127.0.0.1", 0));
+    })
+    .await;
+    fleet.until_reaches("good", "one").await;
+    fleet.builder.update(|edit| _ = edit.set(cluster(2)));
+    fleet.snapshots = watch::channel(Some(fleet.builder.latest().clone())).0;
+    fleet.accept().await;
+    let active = async {
+        loop {
+            let dump = get(fleet.admin, "/config_dump?resource=dynamic_active_clusters").await;
+            if dump.contains(r#""connect_timeout": "2s""#) {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // By itself Envoy gives up after 15 seconds.
+    timeout(Duration::from_secs(10), active).await.expect("the cluster is not left in warming");
+    fleet.until_reaches("good", "one").await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_changed_while_a_real_envoy_was_away_on_delta() {
+    a_cluster_that_changed_meanwhile_leaves_warming("DELTA_GRPC").await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_changed_while_a_real_envoy_was_away_on_sotw() {
+    a_cluster_that_changed_meanwhile_leaves_warming("GRPC").await;
+}

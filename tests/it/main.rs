@@ -4,6 +4,7 @@
 
 mod ads;
 mod ads_envoy;
+mod ads_grpc;
 mod agent;
 mod bad_input;
 mod cli;

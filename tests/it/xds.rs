@@ -24,6 +24,7 @@ const HOST: &str = "checkout.shop.svc.clusterset.local";
 fn decision(algorithm: LbAlgorithm) -> LbDecision {
     LbDecision {
         groups: Vec::new(),
+        clusters: [].into(),
         algorithm,
         overprovisioning_percent: 140,
         panic_threshold_percent: 0,
@@ -60,8 +61,7 @@ fn connecting_cluster() -> Value {
 
 /// A cluster whose assignment stands in the file, so that Envoy reads that too.
 fn cluster_with_endpoints() -> Value {
-    let endpoint =
-        |text: &str, draining| LbEndpoint { address: address(text), cluster: "east".into(), weight: 3, draining };
+    let endpoint = |text: &str, draining| LbEndpoint { address: address(text), cluster: 0, weight: 3, draining };
     let group = |priority, endpoints| LbGroup {
         priority,
         locality: Locality { region: "eu".into(), zone: "a".into() },
@@ -73,6 +73,7 @@ fn cluster_with_endpoints() -> Value {
             group(0, vec![endpoint("10.0.0.1:80", false), endpoint("[fd00::1]:80", false)]),
             group(1, vec![endpoint("10.0.0.2:80", true)]),
         ],
+        clusters: ["east".into()].into(),
         ..decision(LbAlgorithm::LEAST_REQUEST)
     };
     let mut cluster = cluster(Protocol::Http, LbAlgorithm::LEAST_REQUEST);

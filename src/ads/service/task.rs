@@ -1,18 +1,20 @@
 //! The task of one stream.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::{debug, info, warn};
 
 use super::Shared;
+use super::frames::Requests;
 use crate::ads::metrics::add;
 use crate::ads::registry::{self, lock};
 use crate::ads::stream::{Report, Request, Response, Stream};
@@ -22,7 +24,7 @@ use crate::ads::{Event, Millis, NodeInfo, Protocol, Snapshots, StreamId, Violati
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// How long a task sleeps when the machine has no deadline.
-const IDLE: Duration = Duration::from_secs(3600);
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 
 pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
@@ -30,13 +32,15 @@ pub(super) struct Task {
     pub(super) protocol: Protocol,
     pub(super) peer: String,
     pub(super) close: Option<CancellationToken>,
-    pub(super) requests: Streaming<Request>,
+    pub(super) requests: Requests,
     pub(super) out: Out,
+    /// Rings at the latest when something has to be done though nothing happened.
+    pub(super) alarm: Pin<Box<Sleep>>,
 }
 
 /// The way to the transport.
 pub(super) struct Out {
-    pub(super) frames: mpsc::Sender<Result<Response, Status>>,
+    pub(super) frames: mpsc::Sender<Result<Box<Response>, Status>>,
     /// How many frames the transport is done with.
     pub(super) written: Arc<AtomicU64>,
     /// How many it was given, or is about to be.
@@ -99,7 +103,7 @@ enum Wake {
 
 impl Task {
     pub(super) async fn run(mut self) {
-        let first = timeout(self.shared.limits.first_request_timeout, self.requests.message()).await;
+        let first = timeout(self.shared.limits.first_request_timeout, self.requests.next()).await;
         let end = match first {
             Ok(Ok(Some(request))) => self.serve(request).await,
             Ok(Ok(None)) => End::Client,
@@ -229,20 +233,24 @@ impl Task {
         });
         let blocked = self.out.blocked_since().map(|since| since + self.shared.limits.write_timeout);
         let deadline = machine.into_iter().chain(blocked).min().unwrap_or_else(|| Instant::now() + IDLE);
+        // An alarm that rings too early does no harm, and setting it anew for each message would cost more than that.
+        if self.alarm.is_elapsed() || self.alarm.deadline() > deadline.into() {
+            self.alarm.as_mut().reset(deadline.into());
+        }
         tokio::select! {
             biased;
             permit = self.out.frames.reserve(), if outbox.is_some() => match (permit, outbox.take()) {
                 (Ok(permit), Some(response)) => {
                     count(&self.shared, &response);
-                    permit.send(Ok(response));
+                    permit.send(Ok(Box::new(response)));
                     Wake::Room
                 }
                 _ => Wake::Hung,
             },
-            request = self.requests.message() => Wake::Request(request.map(|request| request.map(Box::new))),
+            request = self.requests.next() => Wake::Request(request.map(|request| request.map(Box::new))),
             changed = snapshots.changed() => if changed.is_ok() { Wake::Snapshot } else { Wake::OwnerGone },
             () = self.out.frames.closed() => Wake::Hung,
-            () = sleep_until(deadline.into()) => Wake::Time,
+            () = self.alarm.as_mut() => Wake::Time,
         }
     }
 
@@ -260,11 +268,14 @@ impl Task {
         violation.into()
     }
 
-    async fn tell(&self, report: Report) -> Result<(), mpsc::error::SendError<Event>> {
+    async fn tell(&mut self, report: Report) -> Result<(), mpsc::error::SendError<Event>> {
         let stream = self.id;
         let event = match report {
             Report::Acked { ty, resources, removed } => {
                 add(&self.shared.metrics.of(ty).acks, 1);
+                if !self.shared.acks_of.contains(&ty) {
+                    return Ok(());
+                }
                 Event::Acked { stream, ty, resources, removed }
             }
             Report::Rejected { ty, refused, unknown, detail, details } => {

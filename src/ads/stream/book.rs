@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Report;
+use super::holdings::Holdings;
 use crate::ads::nack::{blamed, cut};
 use crate::ads::subscription::{Subscription, SubscriptionChange};
 use crate::ads::{Millis, Protocol, Versioned};
@@ -19,6 +20,9 @@ const MAX_NOT_UNDERSTOOD: usize = 16;
 
 /// Of those, the most that are answered at a time.
 const MAX_NOT_UNDERSTOOD_DUE: usize = 1024;
+
+/// Names that were sent last, kept for people to see.
+const MAX_LATEST: usize = 16;
 
 /// Why a name is looked at; the later ones include the earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,33 +42,6 @@ pub(super) enum Removals {
     Now,
     /// Something that the client still has may refer to it.
     Held,
-}
-
-/// A version, and for complete lists the resource, so that it can be sent again in a later list.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) version: Arc<str>,
-    resource: Option<Arc<Resource>>,
-}
-
-/// What the client has, or may have, under a name.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// The last version that it accepted.
-    pub(super) accepted: Option<Held>,
-    /// A later one that was sent and of which nothing is proved: in flight, or unknown after a NACK.
-    pub(super) offered: Option<Held>,
-    /// A NACK left open whether the client took a version over; holds until an ACK.
-    uncertain: bool,
-    sent_seq: u64,
-    pub(super) sent_at: Millis,
-}
-
-impl Known {
-    fn is_proved(&self, version: &str) -> bool {
-        let is_open = self.uncertain || self.offered.is_some();
-        !is_open && self.accepted.as_ref().is_some_and(|held| *held.version == *version)
-    }
 }
 
 /// A version that the client refused.
@@ -115,7 +92,7 @@ pub(super) struct Book {
     pub(super) ty: ResourceType,
     protocol: Protocol,
     pub(super) sub: Subscription,
-    pub(super) known: BTreeMap<Arc<str>, Known>,
+    pub(super) known: Holdings,
     pub(super) refused: HashMap<Arc<str>, Vec<Refused>>,
     pending: BTreeMap<Arc<str>, Why>,
     /// After a NACK that blames nobody: groups of the refused batch, offered one at a time until the
@@ -133,6 +110,8 @@ pub(super) struct Book {
     not_understood_due: BTreeSet<Arc<str>>,
     pub(super) counts: super::Counts,
     pub(super) last_nack: Option<(Millis, String)>,
+    /// The last names that were sent, and when.
+    pub(super) latest: VecDeque<(Arc<str>, Millis)>,
 }
 
 impl Book {
@@ -141,7 +120,7 @@ impl Book {
             ty,
             protocol,
             sub: Subscription::default(),
-            known: BTreeMap::new(),
+            known: Holdings::new(ty, protocol == Protocol::Sotw && ty.is_complete_list()),
             refused: HashMap::new(),
             pending: BTreeMap::new(),
             suspects: VecDeque::new(),
@@ -154,6 +133,7 @@ impl Book {
             not_understood_due: BTreeSet::new(),
             counts: super::Counts::default(),
             last_nack: None,
+            latest: VecDeque::new(),
         }
     }
 
@@ -197,19 +177,19 @@ impl Book {
     pub(super) fn has_initially(&mut self, name: &str, version: &str) {
         if self.sub.covers(name) {
             let name: Arc<str> = Arc::from(name);
-            let accepted = Some(Held { version: Arc::from(version), resource: None });
-            self.pending.insert(name.clone(), Why::Changed);
-            self.known.insert(name, Known { accepted, ..Known::default() });
+            self.known.has_initially(name.clone(), version);
+            self.pending.insert(name, Why::Changed);
         }
     }
 
-    /// What the client has in the snapshot's version without ever having been sent it.
-    pub(super) fn proved_initially(&self, snapshot: &XdsSnapshot) -> Option<Report> {
-        let current = |name: &Arc<str>, known: &Known| {
-            let resource = snapshot.get(self.ty, name)?;
-            known.is_proved(resource.version()).then(|| versioned(resource))
+    /// What the client has without ever having been sent it. In whatever version: one that is not the snapshot's may
+    /// become it before anything is sent, and then nothing is.
+    pub(super) fn proved_initially(&self) -> Option<Report> {
+        let accepted = |name: Arc<str>| {
+            let version = self.known.accepted(&self.sub, &name)?.clone();
+            Some((name, version))
         };
-        let resources: Vec<Versioned> = self.known.iter().filter_map(|(name, known)| current(name, known)).collect();
+        let resources: Vec<Versioned> = self.known.names(&self.sub).into_iter().filter_map(accepted).collect();
         (!resources.is_empty()).then(|| Report::Acked { ty: self.ty, resources, removed: Vec::new() })
     }
 
@@ -219,14 +199,19 @@ impl Book {
         change: SubscriptionChange,
         snapshot: Option<&XdsSnapshot>,
     ) -> Option<Report> {
-        let mut removed: Vec<Arc<str>> = Vec::new();
-        let mut dropped = change.dropped;
+        let mut dropped: BTreeSet<Arc<str>> = change.dropped.into_iter().collect();
         if change.wildcard_ended {
-            dropped.extend(self.known.keys().chain(self.pending.keys()).filter(|n| !self.sub.covers(n)).cloned());
+            let all = self.known.all_names().into_iter().chain(self.pending.keys().cloned());
+            dropped.extend(all.filter(|name| !self.sub.covers(name)));
         }
+        let mut removed: Vec<Arc<str>> = Vec::new();
         for name in dropped {
             self.pending.remove(&name);
-            removed.extend(self.known.remove(&name).map(|_| name));
+            removed.extend(self.known.unsubscribed(&name).then_some(name));
+        }
+        self.known.subscribed(&change.added);
+        if change.wildcard_began {
+            self.known.wildcard_began(|name| change.named_before.contains(name));
         }
         if !change.asked.is_empty() && self.protocol == Protocol::Sotw {
             self.answer_due = true;
@@ -250,7 +235,7 @@ impl Book {
 
     /// Looks at every name that is wanted or known.
     pub(super) fn compare_all(&mut self, snapshot: &XdsSnapshot) {
-        let mut names: Vec<Arc<str>> = self.known.keys().cloned().collect();
+        let mut names: Vec<Arc<str>> = self.known.names(&self.sub);
         names.extend(self.sub.names().iter().cloned());
         if self.sub.is_wildcard() {
             names.extend(snapshot.resources(self.ty).map(|r| r.name().clone()));
@@ -272,10 +257,9 @@ impl Book {
         }
     }
 
-    /// Sends a resource once more unless it was sent after that place on the stream (rule 5).
-    pub(super) fn force_after(&mut self, name: &Arc<str>, seq: u64) {
-        let sent_later = self.known.get(name).is_some_and(|known| known.sent_seq > seq);
-        if self.sub.covers(name) && !sent_later {
+    /// Sends a resource once more (rule 5).
+    pub(super) fn force(&mut self, name: &Arc<str>) {
+        if self.sub.covers(name) {
             self.pend(name, Why::Forced);
         }
     }
@@ -287,15 +271,15 @@ impl Book {
 
     /// Whether the client accepted any version of it.
     pub(super) fn has_accepted(&self, name: &str) -> bool {
-        self.known.get(name).is_some_and(|known| known.accepted.is_some())
+        self.known.accepted(&self.sub, name).is_some()
     }
 
     /// Decides on the next response, if one is due. Never while one is in flight (rule 21).
-    pub(super) fn plan(&mut self, snapshot: &XdsSnapshot, removals: Removals, max_bytes: usize) -> Option<Batch> {
-        if self.in_flight.is_some() || !self.has_pending() {
+    pub(super) fn plan(&mut self, snapshot: &Arc<XdsSnapshot>, removals: Removals, max_bytes: usize) -> Option<Batch> {
+        if self.in_flight.is_some() {
             return None;
         }
-        loop {
+        while self.has_pending() {
             let scope = self.suspects.pop_front();
             let batch = match self.is_list() {
                 true => self.list(snapshot, removals, scope.as_ref()),
@@ -310,8 +294,14 @@ impl Book {
                 return Some(batch);
             }
             // A group of suspects may have vanished meanwhile; the next one is due then.
-            scope?;
+            if scope.is_none() {
+                break;
+            }
         }
+        if self.sub.begun() && !self.has_pending() {
+            self.known.rebase(&self.sub, snapshot);
+        }
+        None
     }
 
     /// Some of what is pending, split by size (rule 20).
@@ -351,9 +341,9 @@ impl Book {
                     bytes += size;
                     batch.removed.push(name);
                 }
-                // In SotW nothing says that an assignment or a route is gone.
-                (None, false) => _ = self.known.remove(&name),
-                (Some(_), false) => {}
+                // In SotW nothing says that an assignment or a route is gone: the client has it until it wants it
+                // no longer.
+                (_, false) => {}
             }
         }
         later.append(&mut todo);
@@ -362,18 +352,18 @@ impl Book {
     }
 
     fn is_due(&self, name: &Arc<str>, resource: Option<&Arc<Resource>>, why: Why) -> bool {
-        let known = self.known.get(name);
         match resource {
             _ if !self.sub.covers(name) => false,
             Some(resource) if self.is_refused(resource) => false,
-            Some(resource) => why >= Why::Forced || known.is_none_or(|known| !known.is_proved(resource.version())),
-            None => self.protocol == Protocol::Delta && (known.is_some() || why == Why::Asked),
+            Some(resource) => why >= Why::Forced || !self.known.is_proved(&self.sub, resource),
+            None => self.protocol == Protocol::Delta && (why == Why::Asked || self.known.contains(&self.sub, name)),
         }
     }
 
     /// All that the client should have. In place of what it refused stands what it accepted before, so
     /// that leaving it out does not delete what works (rules 2 and 10).
     fn list(&mut self, snapshot: &XdsSnapshot, removals: Removals, scope: Option<&BTreeSet<Arc<str>>>) -> Batch {
+        let known = self.known.names(&self.sub);
         let mut list: BTreeMap<&Arc<str>, &Arc<Resource>> = BTreeMap::new();
         let by_name = self.sub.names().iter().filter_map(|name| snapshot.get(self.ty, name));
         let all = self.sub.is_wildcard().then(|| snapshot.resources(self.ty)).into_iter().flatten();
@@ -388,14 +378,14 @@ impl Book {
         let mut held = BTreeMap::new();
         if removals == Removals::Held {
             // What it never accepted leads nowhere yet, so only what it accepted is held.
-            for name in self.known.keys().filter(|name| snapshot.get(self.ty, name).is_none()) {
+            for name in known.iter().filter(|name| snapshot.get(self.ty, name).is_none()) {
                 if let Some(resource) = self.last_accepted(name) {
                     list.insert(name, resource);
                     held.insert(name.clone(), Why::Changed);
                 }
             }
         }
-        let removed = self.known.keys().filter(|name| !list.contains_key(name)).cloned().collect();
+        let removed = known.iter().filter(|name| !list.contains_key(name)).cloned().collect();
         let resources: Vec<Arc<Resource>> = list.into_values().cloned().collect();
         let list_version = resources.iter().fold(SetVersion::default(), |version, r| version.with(r));
         self.pending = held;
@@ -403,31 +393,36 @@ impl Book {
     }
 
     fn last_accepted(&self, name: &Arc<str>) -> Option<&Arc<Resource>> {
-        let resource = self.known.get(name)?.accepted.as_ref()?.resource.as_ref()?;
+        let resource = self.known.accepted_resource(&self.sub, name)?;
         (!self.is_refused(resource)).then_some(resource)
     }
 
     /// Notes that a response is on its way. Returns those of its resources that the client takes as a
     /// change; one that is only offered again is none.
-    pub(super) fn sent(&mut self, batch: Batch, nonce: String, seq: u64, now: Millis) -> Vec<Arc<Resource>> {
+    pub(super) fn sent(&mut self, batch: Batch, nonce: String, now: Millis) -> Vec<Arc<Resource>> {
         let is_list = self.is_list();
         let mut changed = Vec::new();
+        for name in batch.removed.iter().filter(|_| is_list) {
+            // What a list leaves out is new to the client when a later one has it again.
+            self.known.left_out(name);
+        }
         let (mut unproved, mut suspicious) = (Vec::new(), Vec::new());
         for resource in &batch.resources {
-            let known = self.known.entry(resource.name().clone()).or_default();
-            if !known.is_proved(resource.version()) {
-                if known.accepted.as_ref().is_none_or(|held| held.version != *resource.version()) {
-                    suspicious.push(resource.clone());
-                }
-                if known.offered.as_ref().is_none_or(|held| held.version != *resource.version()) {
-                    changed.push(resource.clone());
-                }
-                known.offered = Some(held(resource, is_list));
-                unproved.push(resource.clone());
+            if self.known.is_proved(&self.sub, resource) {
+                continue;
             }
-            known.sent_seq = seq;
-            known.sent_at = now;
+            let held = self.known.held(resource);
+            let known = self.known.entry(&self.sub, resource.name());
+            if known.accepted.as_ref().is_none_or(|held| held.version != *resource.version()) {
+                suspicious.push(resource.clone());
+            }
+            if known.offered.as_ref().is_none_or(|held| held.version != *resource.version()) {
+                changed.push(resource.clone());
+            }
+            known.offered = Some(held);
+            unproved.push(resource.clone());
         }
+        self.note(&batch, now);
         self.counts.responses += 1;
         self.counts.resources += batch.resources.len() as u64;
         self.last_nonce.clone_from(&nonce);
@@ -444,18 +439,20 @@ impl Book {
     /// The client accepted the response in flight.
     pub(super) fn acked(&mut self) -> Option<Answered> {
         let InFlight { batch, .. } = self.in_flight.take()?;
-        let is_list = self.is_list();
         self.counts.acks += 1;
         self.list_version = batch.list_version;
         self.list_uncertain = false;
         let mut resources = Vec::with_capacity(batch.resources.len());
-        for resource in batch.resources.iter().filter(|resource| self.sub.covers(resource.name())) {
-            let known = look_again_if_new(&mut self.known, &mut self.pending, resource.name());
-            known.accepted = Some(held(resource, is_list));
-            (known.offered, known.uncertain) = (None, false);
+        for resource in &batch.resources {
+            if !self.sub.covers(resource.name()) {
+                continue;
+            }
+            self.look_again_if_new(resource.name());
+            self.known.accept(&self.sub, resource);
             resources.push(versioned(resource));
         }
-        let removed = batch.removed.into_iter().filter(|name| self.known.remove(name).is_some()).collect();
+        let gone = |name: &Arc<str>| self.known.contains(&self.sub, name) && self.known.forget(&self.sub, name);
+        let removed = batch.removed.into_iter().filter(gone).collect();
         let report = Report::Acked { ty: self.ty, resources, removed };
         Some(Answered { report, refused: Vec::new() })
     }
@@ -470,6 +467,8 @@ impl Book {
         let is_blamed = |resource: &&Arc<Resource>| details.contains_key(resource.name());
         let refused: Vec<Arc<Resource>> = batch.resources.iter().filter(is_blamed).cloned().collect();
         let unknown: Vec<Arc<Resource>> = unproved.into_iter().filter(|r| !is_blamed(&r)).collect();
+        let mut open: Vec<Versioned> = unknown.iter().map(versioned).collect();
+        open.extend(batch.removed.iter().filter_map(|name| Some((name.clone(), self.accepted_version(name)?))));
         self.leave_open(&unknown, &batch.removed);
         for resource in &refused {
             self.refuse(resource, details.get(resource.name()).map_or("", String::as_str), now);
@@ -481,11 +480,31 @@ impl Book {
         let report = Report::Rejected {
             ty: self.ty,
             refused: refused.iter().map(versioned).collect(),
-            unknown: unknown.iter().map(versioned).collect(),
+            unknown: open,
             detail: detail.to_owned(),
             details,
         };
         Some(Answered { report, refused })
+    }
+
+    /// Where what is known under a name was forgotten, the name was unsubscribed and subscribed again while a response was
+    /// on its way: the client has what that held, which may be gone or changed.
+    fn look_again_if_new(&mut self, name: &Arc<str>) {
+        if !self.known.contains(&self.sub, name) {
+            self.pending.entry(name.clone()).or_insert(Why::Changed);
+        }
+    }
+
+    /// Keeps in mind what was sent last, for people to see.
+    fn note(&mut self, batch: &Batch, now: Millis) {
+        let last = batch.resources.iter().rev().take(MAX_LATEST).rev();
+        self.latest.extend(last.map(|resource| (resource.name().clone(), now)));
+        let surplus = self.latest.len().saturating_sub(MAX_LATEST);
+        self.latest.drain(..surplus);
+    }
+
+    fn accepted_version(&self, name: &str) -> Option<Arc<str>> {
+        self.known.accepted(&self.sub, name).cloned()
     }
 
     fn refuse(&mut self, resource: &Arc<Resource>, detail: &str, now: Millis) {
@@ -494,23 +513,33 @@ impl Book {
             versions.remove(0);
         }
         versions.push(Refused { version: resource.version().clone(), detail: detail.to_owned(), at: now });
-        if let Some(known) = self.known.get_mut(resource.name()) {
+        if self.known.contains(&self.sub, resource.name()) {
+            let known = self.known.entry(&self.sub, resource.name());
             known.offered = None;
             let same = known.accepted.as_ref().is_some_and(|held| held.version == *resource.version());
             if same {
                 known.accepted = None;
             }
             if known.accepted.is_none() && !known.uncertain {
-                self.known.remove(resource.name());
+                self.known.forget(&self.sub, resource.name());
             }
         }
     }
 
     /// Notes what a NACK leaves open. The client may have taken it over, so it is asked to remove it
-    /// when it goes, even if a later version of it is refused.
+    /// when it goes, even if a later version of it is refused; and it may have removed what it was told to.
     fn leave_open(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
-        for resource in unknown.iter().filter(|resource| self.sub.covers(resource.name())) {
-            look_again_if_new(&mut self.known, &mut self.pending, resource.name()).uncertain = true;
+        for resource in unknown {
+            if !self.sub.covers(resource.name()) {
+                continue;
+            }
+            self.look_again_if_new(resource.name());
+            self.known.entry(&self.sub, resource.name()).uncertain = true;
+        }
+        for name in removed {
+            if self.known.contains(&self.sub, name) {
+                self.known.entry(&self.sub, name).uncertain = true;
+            }
         }
         if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
             self.list_uncertain = true;
@@ -548,23 +577,6 @@ fn blame(detail: &str, batch: &Batch, suspicious: &[Arc<Resource>]) -> BTreeMap<
     }
     let names: Vec<Arc<str>> = candidates.iter().map(|resource| resource.name().clone()).collect();
     blamed(detail, &names)
-}
-
-/// What is known under a name. Where that was forgotten, the name was unsubscribed and subscribed again
-/// while a response was on its way: the client has what that held, which may be gone or changed.
-fn look_again_if_new<'a>(
-    known: &'a mut BTreeMap<Arc<str>, Known>,
-    pending: &mut BTreeMap<Arc<str>, Why>,
-    name: &Arc<str>,
-) -> &'a mut Known {
-    known.entry(name.clone()).or_insert_with(|| {
-        pending.entry(name.clone()).or_insert(Why::Changed);
-        Known::default()
-    })
-}
-
-fn held(resource: &Arc<Resource>, with_body: bool) -> Held {
-    Held { version: resource.version().clone(), resource: with_body.then(|| resource.clone()) }
 }
 
 fn versioned(resource: &Arc<Resource>) -> Versioned {

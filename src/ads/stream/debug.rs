@@ -26,7 +26,7 @@ pub struct StreamDebug {
     pub types: BTreeMap<ResourceType, TypeDebug>,
     /// Types that were asked for and are not served.
     pub unserved: Vec<Arc<str>>,
-    /// Assignments that listeners and routes wait for.
+    /// Clusters for whose assignments listeners and routes wait.
     pub awaited: Vec<Arc<str>>,
 }
 
@@ -64,8 +64,8 @@ pub struct ResourceDebug {
     pub accepted: Option<Arc<str>>,
     /// A version that was sent and not proved yet.
     pub offered: Option<Arc<str>>,
-    /// When it was sent last, in milliseconds since the Unix epoch; `None` where the client had it
-    /// before.
+    /// When it was sent last, in milliseconds since the Unix epoch, where it is among the last of its type that were; `None`
+    /// where the client had it before, too.
     pub sent_at: Option<Millis>,
 }
 
@@ -100,10 +100,11 @@ impl Stream {
 }
 
 fn of_type(book: &Book) -> TypeDebug {
-    let resource = |known: &super::book::Known| ResourceDebug {
-        accepted: known.accepted.as_ref().map(|held| held.version.clone()),
-        offered: known.offered.as_ref().map(|held| held.version.clone()),
-        sent_at: (known.sent_at != 0).then_some(known.sent_at),
+    let sent_at: BTreeMap<&Arc<str>, Millis> = book.latest.iter().map(|(name, at)| (name, *at)).collect();
+    let resource = |name: &Arc<str>| ResourceDebug {
+        accepted: book.known.accepted(&book.sub, name).cloned(),
+        offered: book.known.offered(name).cloned(),
+        sent_at: sent_at.get(name).copied(),
     };
     let mut refused: Vec<RefusedDebug> = Vec::new();
     for (name, versions) in &book.refused {
@@ -119,7 +120,7 @@ fn of_type(book: &Book) -> TypeDebug {
         wildcard: book.sub.is_wildcard(),
         names: book.sub.names().iter().cloned().collect(),
         not_understood: book.not_understood.iter().cloned().collect(),
-        resources: book.known.iter().map(|(name, known)| (name.clone(), resource(known))).collect(),
+        resources: book.known.names(&book.sub).into_iter().map(|name| (name.clone(), resource(&name))).collect(),
         refused,
         in_flight: book.in_flight.as_ref().map(|sent| sent.nonce.clone()),
         in_flight_since: book.in_flight.as_ref().map(|sent| sent.sent_at),

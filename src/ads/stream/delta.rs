@@ -1,8 +1,11 @@
 //! Requests of the incremental protocol.
 
+use std::collections::BTreeSet;
+
 use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::{Report, Stream};
+use crate::ads::subscription::Asked;
 use crate::ads::{Millis, Violation};
 use crate::snapshot::ResourceType;
 
@@ -21,14 +24,18 @@ impl Stream {
         // that those for endpoints come first on the new stream; it says that it has the endpoints, but
         // those clusters never got them and wait for its `initial_fetch_timeout` (seen on Envoy 1.40).
         let warming = ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
+        // The same of clusters that were sent on this stream before it asked for endpoints.
+        let owed = if ty == ResourceType::Endpoint { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let book = &mut self.books[ty.index()];
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
-        let mut change = book.sub.change(ty, subscribe, unsubscribe, &self.limits)?;
+        let known = |name: &str| Some(snapshot.as_ref()?.get(ty, name)?.name().clone());
+        let mut change = book.sub.change(Asked { ty, known: &known }, subscribe, unsubscribe, &self.limits)?;
         let first = change.first;
         let initial = &request.initial_resource_versions;
         if first {
+            self.introduces_itself |= ty == ResourceType::Cluster && !initial.is_empty();
             // Rule 12: of what the client has, only what differs is sent.
-            change.asked.retain(|name| warming || !initial.contains_key(&**name));
+            change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
             for (name, version) in initial {
                 book.has_initially(name, version);
             }
@@ -47,8 +54,8 @@ impl Stream {
             let (count, limit) = (book.pending(), self.limits.max_names);
             return Err(Violation::TooManyNames { type_url: ty.type_url().to_owned(), count, limit });
         }
-        if first && let Some(snapshot) = snapshot {
-            reports.extend(book.proved_initially(&snapshot));
+        if first && snapshot.is_some() {
+            reports.extend(book.proved_initially());
         }
         Ok(reports)
     }

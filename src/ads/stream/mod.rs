@@ -6,6 +6,7 @@
 mod book;
 mod debug;
 mod delta;
+mod holdings;
 mod sotw;
 mod unserved;
 
@@ -117,12 +118,17 @@ pub struct Stream {
     snapshot: Option<Arc<XdsSnapshot>>,
     books: [Book; ResourceType::COUNT],
     unserved: BTreeMap<Arc<str>, Unserved>,
-    /// Counts responses; what was sent later has a higher number.
+    /// Counts responses.
     seq: u64,
-    /// Assignments of clusters that are new to the client and that it does not have yet.
+    /// Clusters that are new to the client and lack an assignment.
     awaited: BTreeSet<Arc<str>>,
+    /// Assignments of clusters that were sent before the client asked for any assignment. It may say that it has
+    /// them, but those clusters wait for them all the same (rule 5).
+    owed: BTreeSet<Arc<str>>,
     /// The client takes its assignments from elsewhere, so they are not waited for.
     endpoints_elsewhere: bool,
+    /// The client came with clusters from another stream, and what it has of listeners and routes it is still to say.
+    introduces_itself: bool,
     /// Since when something is held back for the order's sake.
     held_since: Option<Millis>,
     /// Listeners that were removed may drain until then: their connections go on, and what they lead to has to stay.
@@ -142,7 +148,9 @@ impl Stream {
             unserved: BTreeMap::new(),
             seq: 0,
             awaited: BTreeSet::new(),
+            owed: BTreeSet::new(),
             endpoints_elsewhere: false,
+            introduces_itself: false,
             held_since: None,
             draining_until: None,
         }
@@ -195,7 +203,7 @@ impl Stream {
                 Some(before) => book.snapshot_changed(next.changed_from(before, book.ty), next),
                 None => {
                     book.compare_all(next);
-                    reports.extend(book.proved_initially(next));
+                    reports.extend(book.proved_initially());
                 }
             }
         }
@@ -212,6 +220,7 @@ impl Stream {
         if overdue {
             self.endpoints_elsewhere |= !self.book(ResourceType::Endpoint).sub.begun();
             self.awaited.clear();
+            self.introduces_itself = false;
         }
         self.prune_awaited(&snapshot);
         self.draining_until = self.draining_until.filter(|until| now < *until);
@@ -259,6 +268,12 @@ impl Stream {
         all.min_by_key(|(_, at)| *at)
     }
 
+    /// For how many names of a type more is kept than the subscription.
+    #[cfg(test)]
+    pub(in crate::ads) fn told_apart(&self, ty: ResourceType) -> usize {
+        self.book(ty).known.apart()
+    }
+
     fn book(&self, ty: ResourceType) -> &Book {
         &self.books[ty.index()]
     }
@@ -283,11 +298,16 @@ impl Stream {
     }
 
     /// Rule 4, break: clusters go when no listener and no route is about to stop leading to them, and
-    /// assignments after their clusters. Listeners go at once, as a new one may need their address.
+    /// assignments after their clusters. Listeners go at once, as a new one may need their address. A client that
+    /// reconnects asks for clusters first: what it has of the others leads to clusters as well.
     fn may_remove(&self, ty: ResourceType) -> bool {
         let settled = |ty| self.book(ty).is_settled();
         match ty {
-            ResourceType::Cluster => settled(ResourceType::Listener) && settled(ResourceType::Route),
+            ResourceType::Cluster => {
+                let all = [ResourceType::Listener, ResourceType::Route];
+                let is_known = !self.introduces_itself || all.iter().all(|ty| self.book(*ty).sub.begun());
+                is_known && all.into_iter().all(settled)
+            }
             ResourceType::Endpoint => self.may_remove(ResourceType::Cluster) && settled(ResourceType::Cluster),
             ResourceType::Listener => true,
             ResourceType::Route => settled(ResourceType::Listener),
@@ -298,10 +318,16 @@ impl Stream {
         if self.awaited.is_empty() {
             return;
         }
-        let endpoints = &self.books[ResourceType::Endpoint.index()];
+        let [clusters, endpoints] = [ResourceType::Cluster, ResourceType::Endpoint].map(|ty| &self.books[ty.index()]);
         self.awaited.retain(|name| {
-            let resource = snapshot.get(ResourceType::Endpoint, name);
-            resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(name)
+            // Nobody asks for the assignments of a cluster that is gone, refused, or given up by the client. One that
+            // changed meanwhile waits for those that it needs now.
+            let cluster = snapshot.get(ResourceType::Cluster, name);
+            let wanted = cluster.filter(|cluster| clusters.sub.covers(name) && !clusters.is_refused(cluster));
+            wanted.into_iter().flat_map(assignments).any(|name| {
+                let resource = snapshot.get(ResourceType::Endpoint, &name);
+                resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(&name)
+            })
         });
     }
 
@@ -325,23 +351,26 @@ impl Stream {
         if ty == ResourceType::Listener && !batch.removed.is_empty() {
             self.draining_until = Some(now + millis(self.limits.drain_timeout)).filter(|until| now < *until);
         }
-        let seq = self.seq;
-        let changed = self.book_mut(ty).sent(batch, nonce, seq, now);
+        let changed = self.book_mut(ty).sent(batch, nonce, now);
         if ty == ResourceType::Cluster {
-            self.follow_clusters(&changed, seq);
+            self.follow_clusters(&changed);
         }
         response
     }
 
     /// Rule 5. The endpoints follow the clusters at once and not after their ACK: Envoy withholds the ACK
     /// of clusters until all are warm, and for that they need their endpoints. It reads them in order.
-    fn follow_clusters(&mut self, changed: &[Arc<Resource>], seq: u64) {
+    fn follow_clusters(&mut self, changed: &[Arc<Resource>]) {
         let endpoints = &mut self.books[ResourceType::Endpoint.index()];
         for name in changed.iter().flat_map(assignments) {
-            endpoints.force_after(&name, seq);
+            match endpoints.sub.begun() {
+                true => endpoints.force(&name),
+                false => _ = self.owed.insert(name),
+            }
         }
         if !self.endpoints_elsewhere {
-            let newcomers: Vec<Arc<str>> = self.book(ResourceType::Cluster).newcomers().flat_map(assignments).collect();
+            let newcomers = self.book(ResourceType::Cluster).newcomers();
+            let newcomers: Vec<Arc<str>> = newcomers.map(|cluster| cluster.name().clone()).collect();
             self.awaited.extend(newcomers);
         }
     }
@@ -355,8 +384,8 @@ impl Stream {
     fn answered(&mut self, ty: ResourceType, answered: Option<Answered>) -> Option<Report> {
         let answered = answered?;
         if ty == ResourceType::Cluster {
-            for name in answered.refused.iter().flat_map(assignments) {
-                self.awaited.remove(&name);
+            for cluster in &answered.refused {
+                self.awaited.remove(cluster.name());
             }
         }
         Some(answered.report)

@@ -3,6 +3,7 @@
 use xds_api::pb::envoy::service::discovery::v3::DiscoveryRequest;
 
 use super::{Report, Stream};
+use crate::ads::subscription::Asked;
 use crate::ads::{Millis, Violation};
 use crate::snapshot::ResourceType;
 
@@ -35,7 +36,8 @@ impl Stream {
         let book = &mut self.books[ty.index()];
         // A client that has forgotten its nonce begins anew.
         let anew = !begun || (nonce.is_empty() && !crossed);
-        let mut change = book.sub.replace(ty, &request.resource_names, &self.limits)?;
+        let known = |name: &str| Some(snapshot.as_ref()?.get(ty, name)?.name().clone());
+        let mut change = book.sub.replace(Asked { ty, known: &known }, &request.resource_names, &self.limits)?;
         if anew {
             change.asked = book.sub.names().iter().cloned().collect();
             book.owe_answer();

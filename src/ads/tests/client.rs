@@ -117,6 +117,21 @@ impl Client {
 
     /// The same client on a new stream: it keeps what it has.
     pub(super) fn reconnect(&mut self, snapshot: &Arc<XdsSnapshot>) {
+        for (ty, names) in self.begin_anew(snapshot) {
+            self.subscribe(ty, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+
+    /// The same, where each request is answered before the next one comes.
+    pub(super) fn reconnect_slowly(&mut self, snapshot: &Arc<XdsSnapshot>) {
+        for (ty, names) in self.begin_anew(snapshot) {
+            self.subscribe(ty, &names.iter().map(String::as_str).collect::<Vec<_>>());
+            self.settle();
+        }
+    }
+
+    /// A new stream, and what is to be asked for on it.
+    fn begin_anew(&mut self, snapshot: &Arc<XdsSnapshot>) -> Vec<(ResourceType, BTreeSet<String>)> {
         let mut next = Self::on(self.protocol, snapshot);
         std::mem::swap(&mut next.sides, &mut self.sides);
         (next.wording, next.now) = (self.wording, self.now);
@@ -125,14 +140,8 @@ impl Client {
             side.nonce.clear();
         }
         *self = next;
-        for ty in ResourceType::ALL {
-            let names: Vec<String> = self.sides[ty.index()].subscribed.iter().cloned().collect();
-            if !names.is_empty() {
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                self.sides[ty.index()].subscribed.clear();
-                self.subscribe(ty, &names);
-            }
-        }
+        let wanted = ResourceType::ALL.map(|ty| (ty, std::mem::take(&mut self.sides[ty.index()].subscribed)));
+        wanted.into_iter().filter(|(_, names)| !names.is_empty()).collect()
     }
 
     pub(super) fn request(&mut self, request: Request) -> Result<(), Violation> {

@@ -128,6 +128,7 @@ async fn answer(told: Arc<Told>, request: Request) -> (StatusCode, String) {
 pub fn decision(groups: Vec<LbGroup>) -> LbDecision {
     LbDecision {
         groups,
+        clusters: CLUSTERS.map(Into::into).into(),
         algorithm: LbAlgorithm::LEAST_REQUEST,
         overprovisioning_percent: 140,
         panic_threshold_percent: 0,
@@ -137,11 +138,15 @@ pub fn decision(groups: Vec<LbGroup>) -> LbDecision {
     }
 }
 
+/// The clusters that pods of these tests run in.
+const CLUSTERS: [&str; 2] = ["east", "west"];
+
 /// Pods of one locality, which is a cluster's, with their weights.
 pub fn group<'a>(priority: u32, cluster: &str, weight: u32, pods: impl IntoIterator<Item = (&'a Pod, u32)>) -> LbGroup {
+    let number = CLUSTERS.iter().position(|known| *known == cluster).expect("one of the clusters");
     let endpoint = |(pod, weight): (&Pod, u32)| LbEndpoint {
         address: pod.address,
-        cluster: cluster.into(),
+        cluster: number as u32,
         weight,
         draining: false,
     };

@@ -5,6 +5,9 @@ use super::{Decision, Endpoint, Group, Question};
 /// Priorities that a policy may name; the one after them is for what drains.
 const PRIORITIES: u32 = 127;
 
+/// Pieces that endpoints are taken over in, at least: more are looked at one endpoint after the other.
+const MOST_RUNS: usize = 32;
+
 /// Endpoints by priority and locality, in a fixed order: by priority, then region and zone, then as they were added.
 ///
 /// A group's weight is the sum of its endpoints', so that every endpoint of a priority gets its own share.
@@ -61,7 +64,30 @@ impl<'a> Groups<'a> {
     pub fn add_by_locality(&mut self, endpoints: &[u32], priorities: &[u32]) {
         let question = self.question;
         let (localities, weights) = (&question.endpoints.localities[..], &question.endpoints.weights[..]);
-        // How many each locality has, and then where its next one goes.
+        // Questions have endpoints of one locality beside each other, so that they can be taken over in a few pieces.
+        let most_runs = MOST_RUNS.max(4 * question.localities.len());
+        let mut runs = Vec::with_capacity(most_runs);
+        let mut start = 0;
+        while start < endpoints.len() && runs.len() < most_runs {
+            let locality = localities[endpoints[start] as usize];
+            let (mut end, mut sum) = (start, 0u32);
+            for endpoint in &endpoints[start..] {
+                if localities[*endpoint as usize] != locality {
+                    break;
+                }
+                sum = sum.saturating_add(weights[*endpoint as usize]);
+                end += 1;
+            }
+            runs.push((locality, start..end, sum));
+            start = end;
+        }
+        if start == endpoints.len() {
+            for (locality, members, sum) in runs {
+                self.put_all(locality, priorities, &endpoints[members], sum);
+            }
+            return;
+        }
+        // They are mixed: how many each locality has, and then where its next one goes.
         let mut next = vec![0; question.localities.len()];
         for endpoint in endpoints {
             next[localities[*endpoint as usize] as usize] += 1;
@@ -80,19 +106,23 @@ impl<'a> Groups<'a> {
         }
         let mut start = 0;
         for (locality, (end, sum)) in (0..).zip(next.into_iter().zip(sums)) {
-            let members = &sorted[start..end];
+            self.put_all(locality, priorities, &sorted[start..end], sum);
             start = end;
-            if members.is_empty() {
-                continue;
-            }
-            let own_weights = self.own_weights;
-            let priority = priorities[locality as usize].min(PRIORITIES - 1);
-            let group = self.group(priority, locality);
-            group.weight = group.weight.saturating_add(sum);
-            group.endpoints.extend_from_slice(members);
-            if own_weights {
-                group.weights.extend(members.iter().map(|endpoint| weights[*endpoint as usize]));
-            }
+        }
+    }
+
+    /// Adds endpoints of one locality, whose weights add up to `sum`.
+    fn put_all(&mut self, locality: u32, priorities: &[u32], members: &[u32], sum: u32) {
+        if members.is_empty() {
+            return;
+        }
+        let (own_weights, weights) = (self.own_weights, &self.question.endpoints.weights[..]);
+        let priority = priorities[locality as usize].min(PRIORITIES - 1);
+        let group = self.group(priority, locality);
+        group.weight = group.weight.saturating_add(sum);
+        group.endpoints.extend_from_slice(members);
+        if own_weights {
+            group.weights.extend(members.iter().map(|endpoint| weights[*endpoint as usize]));
         }
     }
 

@@ -78,11 +78,12 @@ fn weights_of_ones_own_stand_beside_those_given() {
 
 #[test]
 fn many_can_be_added_at_once() {
-    let places = ["a", "b", "c"];
-    let asked =
-        question((0..50u64).map(|key| backend(key).at("eu", places[key as usize * 7 % 3]).weight(1 + key as u32 % 5)));
     let some: Vec<u32> = (0..50).filter(|i| i % 4 != 1).collect();
-    for own_weight in [1, 9] {
+    let (beside, mixed): (fn(u64) -> u64, fn(u64) -> u64) = (|key| key / 17, |key| key * 7 % 3);
+    for (place, own_weight) in [(beside, 1), (beside, 9), (mixed, 1), (mixed, 9)] {
+        let places = ["a", "b", "c"];
+        let backend = |key| backend(key).at("eu", places[place(key) as usize]).weight(1 + key as u32 % 5);
+        let asked = question((0..50u64).map(backend));
         let [mut each, mut at_once] = [(); 2].map(|()| Groups::new(&asked));
         for groups in [&mut each, &mut at_once] {
             groups.add_weighted(1, asked.endpoint(1), own_weight);

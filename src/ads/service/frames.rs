@@ -1,0 +1,308 @@
+//! gRPC's frames on a stream: five bytes before each message, of which the first says whether it is compressed and the
+//! others how long it is (gRPC over HTTP/2, "Length-Prefixed-Message").
+//!
+//! Written here because streams are many and mostly idle: a codec's buffers keep the size of the largest message that they
+//! ever held, which of a first subscription and its answer is a hundred times what an idle stream needs. Here a message's
+//! memory goes when the message is done with.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes};
+use http_body::{Body as _, Frame};
+use tokio::sync::mpsc;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::header::CONTENT_TYPE;
+use tonic::codegen::http::{self, HeaderMap, HeaderValue};
+
+use crate::ads::Protocol;
+use crate::ads::stream::{Request, Response};
+
+/// Bytes before a message.
+const PREFIX: usize = 5;
+
+/// Bytes of a response that are written at once, at least: a whole change of an endpoint, and a few of HTTP/2's frames.
+const PIECE: usize = 32 * 1024;
+
+/// A client's requests, as they come.
+pub(super) struct Requests {
+    body: Body,
+    protocol: Protocol,
+    /// The most bytes of a request.
+    most: usize,
+    /// What came last and was not looked at.
+    chunk: Bytes,
+    /// The beginning of a message of which not all came at once.
+    partial: Vec<u8>,
+}
+
+impl Requests {
+    pub(super) fn new(body: Body, protocol: Protocol, most: usize) -> Self {
+        Self { body, protocol, most, chunk: Bytes::new(), partial: Vec::new() }
+    }
+
+    /// The next request, or `None` when the client is done. It can be dropped while it waits without losing anything.
+    ///
+    /// # Errors
+    /// With what the client is to be told.
+    pub(super) async fn next(&mut self) -> Result<Option<Request>, Status> {
+        loop {
+            if let Some(request) = self.take()? {
+                return Ok(Some(request));
+            }
+            let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await.transpose()?;
+            match frame.map(Frame::into_data) {
+                Some(Ok(data)) => self.chunk = data,
+                // Trailers say nothing.
+                Some(Err(_)) => {}
+                None if self.partial.is_empty() => return Ok(None),
+                None => return Err(Status::internal("the stream ended within a message")),
+            }
+        }
+    }
+
+    /// A whole message of what came. Otherwise all of that becomes part of one.
+    fn take(&mut self) -> Result<Option<Request>, Status> {
+        let at_start = if self.partial.is_empty() { self.length(&self.chunk)? } else { None };
+        if let Some(length) = at_start.filter(|length| self.chunk.len() >= PREFIX + length) {
+            self.chunk.advance(PREFIX);
+            let message = self.chunk.split_to(length);
+            return self.decode(&message).map(Some);
+        }
+        // Grows with what comes and not by what the client says will come.
+        self.gather(PREFIX);
+        let Some(length) = self.length(&self.partial)? else { return Ok(None) };
+        self.gather(PREFIX + length);
+        if self.partial.len() < PREFIX + length {
+            return Ok(None);
+        }
+        let whole = std::mem::take(&mut self.partial);
+        self.decode(&whole[PREFIX..]).map(Some)
+    }
+
+    /// Moves on until the message has so many bytes.
+    fn gather(&mut self, target: usize) {
+        let lacking = target.saturating_sub(self.partial.len()).min(self.chunk.len());
+        self.partial.extend_from_slice(&self.chunk.split_to(lacking));
+    }
+
+    /// The length that a prefix says, where it is there.
+    fn length(&self, from: &[u8]) -> Result<Option<usize>, Status> {
+        let Some((&[flag, a, b, c, d], _)) = from.split_first_chunk::<PREFIX>() else { return Ok(None) };
+        match flag {
+            0 => {}
+            1 => return Err(Status::unimplemented("requests are not understood compressed; send them as they are")),
+            _ => return Err(Status::internal(format!("a message begins with {flag}, which says nothing"))),
+        }
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length > self.most {
+            return Err(Status::out_of_range(format!("a request of {length} bytes is larger than {}", self.most)));
+        }
+        Ok(Some(length))
+    }
+
+    fn decode(&self, message: &[u8]) -> Result<Request, Status> {
+        let request = Request::decode(self.protocol, message);
+        request.map_err(|error| Status::invalid_argument(format!("a request cannot be read: {error}")))
+    }
+}
+
+/// A response on its way: written piece by piece as the transport asks, so that what a slow client is sent is never in
+/// memory as a whole beside the resources that all share.
+struct Writing {
+    response: Box<Response>,
+    /// Bytes of prefix and message that are still to come.
+    left: usize,
+    /// The next resource.
+    next: usize,
+}
+
+impl Writing {
+    /// One of 4 GiB or more cannot be said.
+    fn new(response: Box<Response>) -> Result<Self, Status> {
+        let length = response.encoded_len();
+        if u32::try_from(length).is_err() {
+            return Err(Status::resource_exhausted(format!("a response of {length} bytes is too large for gRPC")));
+        }
+        Ok(Self { response, left: PREFIX + length, next: 0 })
+    }
+
+    /// The next piece; `None` after the last.
+    fn piece(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut out = Vec::with_capacity(self.left.min(PIECE));
+        if self.next == 0 {
+            out.put_u8(0);
+            out.put_u32((self.left - PREFIX) as u32);
+            self.response.encode_head(&mut out);
+        }
+        while let Some(resource) = self.response.resources.get(self.next).filter(|_| out.len() < PIECE) {
+            self.response.encode_resource(resource, &mut out);
+            self.next += 1;
+        }
+        if self.next == self.response.resources.len() {
+            self.response.encode_rest(&mut out);
+        }
+        self.left = self.left.saturating_sub(out.len());
+        Some(Bytes::from(out))
+    }
+}
+
+/// The transport's end of a stream. The transport asks for more when what it took is written out as far
+/// as its bounded buffers go; that is how the stream's task learns that a client does not read. HTTP/2
+/// takes a frame or two beyond its window; a client that is stuck on those is noticed by its missing ACK.
+pub(super) struct Frames {
+    frames: Option<mpsc::Receiver<Result<Box<Response>, Status>>>,
+    writing: Option<Writing>,
+    taken: u64,
+    written: Arc<AtomicU64>,
+}
+
+impl Frames {
+    pub(super) fn new(frames: mpsc::Receiver<Result<Box<Response>, Status>>, written: Arc<AtomicU64>) -> Self {
+        Self { frames: Some(frames), writing: None, taken: 0, written }
+    }
+
+    /// The answer whose body this is.
+    pub(super) fn into_http(self) -> http::Response<Body> {
+        let mut response = http::Response::new(Body::new(self));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response
+    }
+}
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(piece) = self.writing.as_mut().and_then(Writing::piece) {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        self.writing = None;
+        self.written.store(self.taken, Ordering::Relaxed);
+        let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
+        let status = match frames.poll_recv(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(response))) => {
+                self.taken += 1;
+                match Writing::new(response) {
+                    Ok(mut writing) => {
+                        let first = writing.piece().unwrap_or_default();
+                        self.writing = Some(writing);
+                        return Poll::Ready(Some(Ok(Frame::data(first))));
+                    }
+                    Err(status) => status,
+                }
+            }
+            Poll::Ready(Some(Err(status))) => status,
+            Poll::Ready(None) => Status::ok(""),
+        };
+        self.frames = None;
+        let mut trailers = HeaderMap::new();
+        status.add_header(&mut trailers)?;
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use prost013::Message;
+    use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+
+    use super::*;
+    use crate::snapshot::{Resource, ResourceType};
+
+    /// A body that comes in these pieces.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+        }
+    }
+
+    fn requests(pieces: Vec<Vec<u8>>, most: usize) -> Requests {
+        Requests::new(Body::new(Pieces(pieces.into())), Protocol::Delta, most)
+    }
+
+    fn framed(name: &str) -> Vec<u8> {
+        let request = DeltaDiscoveryRequest { type_url: name.to_owned(), ..DeltaDiscoveryRequest::default() };
+        let body = request.encode_to_vec();
+        [&[0][..], &(body.len() as u32).to_be_bytes(), &body].concat()
+    }
+
+    async fn all(mut requests: Requests) -> Result<Vec<String>, Status> {
+        let mut types = Vec::new();
+        while let Some(Request::Delta(request)) = requests.next().await? {
+            types.push(request.type_url);
+        }
+        Ok(types)
+    }
+
+    #[tokio::test]
+    async fn requests_come_in_whatever_pieces() {
+        let long = "x".repeat(70_000);
+        let whole = [framed("a"), framed(&long), framed(""), framed("b")].concat();
+        for size in [1, 2, 4, 5, 6, 7, 100, 16_384, whole.len()] {
+            let pieces = whole.chunks(size).map(<[u8]>::to_vec).collect();
+            assert_eq!(all(requests(pieces, 100_000)).await.expect("requests"), ["a", &long, "", "b"], "{size}");
+        }
+        assert!(all(requests(vec![Vec::new(), Vec::new()], 10)).await.expect("none").is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_ends_the_stream_with_a_reason() {
+        let cases: [(Vec<u8>, tonic::Code); 5] = [
+            ([&[0][..], &1_000u32.to_be_bytes()].concat(), tonic::Code::OutOfRange),
+            (vec![1, 0, 0, 0, 1, 7], tonic::Code::Unimplemented),
+            (vec![9, 0, 0, 0, 1, 7], tonic::Code::Internal),
+            (vec![0, 0, 0, 0, 1, 0xff], tonic::Code::InvalidArgument),
+            (framed("abc")[..7].to_vec(), tonic::Code::Internal),
+        ];
+        for (bytes, code) in cases {
+            let status = all(requests(vec![bytes], 100)).await.expect_err("refused");
+            assert_eq!(status.code(), code, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_is_written_piece_by_piece() {
+        let ty = ResourceType::Cluster;
+        let resource = |size: usize| Arc::new(Resource::from_encoded(ty, "c", Bytes::from(vec![b'x'; size])));
+        let many = [vec![], vec![3], vec![PIECE], vec![PIECE - 1, 1, 1], vec![1_000; 500], vec![5 * PIECE, 2]];
+        for (protocol, sizes) in
+            [Protocol::Sotw, Protocol::Delta].into_iter().flat_map(|p| many.iter().map(move |s| (p, s)))
+        {
+            let response = Response {
+                protocol,
+                ty: Some(ty),
+                type_url: Arc::from(ty.type_url()),
+                version: String::new(),
+                nonce: "1".to_owned(),
+                resources: sizes.iter().map(|size| resource(*size)).collect(),
+                removed: vec![Arc::from("gone")],
+            };
+            let mut whole = Vec::new();
+            response.encode(&mut whole);
+            let mut writing = Writing::new(Box::new(response)).expect("it can be said");
+            let pieces: Vec<Bytes> = std::iter::from_fn(|| writing.piece()).collect();
+            let largest = sizes.iter().max().copied().unwrap_or_default();
+            assert!(pieces.iter().all(|piece| piece.len() < PIECE + largest + 200), "{sizes:?}");
+            let written = pieces.concat();
+            assert_eq!(written[..PREFIX], [&[0][..], &(whole.len() as u32).to_be_bytes()].concat());
+            assert!(written[PREFIX..] == whole, "{sizes:?}");
+        }
+    }
+}
