@@ -49,6 +49,9 @@ pub mod xds;
 // The xDS library: knows nothing of Kubernetes, VIPs or policies.
 /// Streams of Envoys, state of the world and delta.
 pub mod ads;
+/// Clients by the thousand, to measure xDS servers with.
+#[cfg(feature = "load")]
+pub mod load;
 /// Immutable sets of encoded resources. Pure.
 pub mod snapshot;
 

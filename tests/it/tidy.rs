@@ -15,6 +15,7 @@ const ROOMS: &[&str] = &[
     "xds",
     "snapshot",
     "ads",
+    "load",
     "store",
     "registry",
     "kube",
