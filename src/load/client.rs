@@ -79,7 +79,7 @@ impl Client {
         // The kernel accepts connections that nobody has taken yet, and forgets some when there are many.
         let mut pings = connection.ping_pong().ok_or(Error::Closed)?;
         tokio::select! {
-            pong = pings.ping(Ping::opaque()) => drop(pong?),
+            pong = pings.ping(Ping::opaque()) => { pong?; }
             ended = &mut connection => return ended.map_err(Error::from).and(Err(Error::Closed)),
         }
         self.board.client_connected(start.elapsed());

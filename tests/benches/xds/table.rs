@@ -10,8 +10,6 @@ pub enum Unit {
     Micros,
     Millis,
     Bytes,
-    Count,
-    Percent,
 }
 
 /// A figure of one server.
@@ -84,7 +82,5 @@ pub fn written(unit: Unit, value: f64) -> String {
         Unit::Bytes if value.abs() >= 10e6 => format!("{:.1} MB", value / 1e6),
         Unit::Bytes if value.abs() >= 10e3 => format!("{:.1} kB", value / 1e3),
         Unit::Bytes => format!("{value:.0} B"),
-        Unit::Count => format!("{value:.0}"),
-        Unit::Percent => format!("{:.3} %", value * 100.0),
     }
 }

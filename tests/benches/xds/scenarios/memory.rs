@@ -9,7 +9,8 @@ pub async fn measure(peer: Peer, options: &Options) -> Figures {
     let mut small = Server::start(&start)?;
     start.services = options.services;
     let mut server = Server::start(&start)?;
-    (small.settled().await, server.settled().await);
+    small.settled().await;
+    server.settled().await;
     let endpoints = ((options.services - 1) * start.endpoints) as f64;
     let of_world = [
         ("RSS an endpoint of the world", server.rss() - small.rss()),
