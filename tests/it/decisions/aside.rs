@@ -114,9 +114,9 @@ async fn silent_pods(stage: &Stage, indexes: std::ops::Range<u8>) -> Vec<TcpList
 }
 
 fn with_silent(mut decision: LbDecision, silent: &[TcpListener]) -> LbDecision {
-    let first = decision.groups[0].endpoints[0].clone();
+    let first = decision.groups[0].endpoints[0];
     let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-    let more = silent.iter().map(|listener| LbEndpoint { address: address(listener), ..first.clone() });
+    let more = silent.iter().map(|listener| LbEndpoint { address: address(listener), ..first });
     decision.groups[0].endpoints.extend(more);
     decision
 }
