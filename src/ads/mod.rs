@@ -11,10 +11,47 @@
 //! * [`stream`]: the machine of one stream. It is given requests, snapshots and the time, and says
 //!   what to send next and what was proved. All protocol rules live there.
 //! * [`subscription`]: what a client asked for, of one type.
-//! * [`wire`]: responses framed by hand around bodies that were encoded once, and the tonic codec.
+//! * [`wire`]: responses written by hand around bodies that were encoded once.
 //! * [`service`]: the tonic service: one task a stream, deadlines, limits.
 //! * [`net`]: connections that can be closed from within, for clients that stop reading.
 //! * [`registry`]: what can be asked about streams while they live. [`metrics`]: counters.
+//!
+//! A whole server, whose clients all have the same view:
+//!
+//! ```no_run
+//! use causeway::ads::service::AdsServer;
+//! use causeway::ads::{Event, Limits, net};
+//! use causeway::snapshot::{Resource, ResourceType, SnapshotBuilder};
+//! use tokio::{net::TcpListener, sync::mpsc, sync::watch};
+//! use xds_api::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut builder = SnapshotBuilder::new();
+//! // `None` is "not known yet": nobody is told that there is nothing.
+//! let (view, snapshots) = watch::channel(None);
+//!
+//! let (events, mut told) = mpsc::channel(256);
+//! let server = tonic::transport::Server::builder().add_service(AdsServer::new(events, Limits::default()));
+//! let listener = TcpListener::bind("127.0.0.1:18000").await?;
+//! tokio::spawn(server.serve_with_incoming(net::incoming(listener)));
+//! tokio::spawn(async move {
+//!     while let Some(event) = told.recv().await {
+//!         match event {
+//!             // Who may be served, and what.
+//!             Event::Connected { reply, .. } => _ = reply.send(Ok(snapshots.clone())),
+//!             Event::Rejected { refused, detail, .. } => eprintln!("{refused:?} was refused: {detail}"),
+//!             Event::Acked { .. } | Event::Disconnected { .. } => {}
+//!         }
+//!     }
+//! });
+//!
+//! // Whenever something changes: only that is encoded, and only those who subscribed to it are sent it.
+//! let assignment = ClusterLoadAssignment { cluster_name: "checkout".into(), ..Default::default() };
+//! builder.update(|edit| _ = edit.set(Resource::new(ResourceType::Endpoint, "checkout", &assignment)));
+//! view.send_replace(Some(builder.latest().clone()));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! With `snapshot` this is a library: it knows nothing of Kubernetes, VIPs or policies. The numbers in
 //! comments ("rule 5") are those of the project's list of xDS rules; a test named after each holds it.

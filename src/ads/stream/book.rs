@@ -512,6 +512,10 @@ impl Book {
         if versions.len() >= MAX_REFUSED_VERSIONS {
             versions.remove(0);
         }
+        // Of the earlier ones it is enough to know that they were: a client's texts can be long.
+        for earlier in versions.iter_mut() {
+            earlier.detail = String::new();
+        }
         versions.push(Refused { version: resource.version().clone(), detail: detail.to_owned(), at: now });
         if self.known.contains(&self.sub, resource.name()) {
             let known = self.known.entry(&self.sub, resource.name());

@@ -77,7 +77,7 @@ pub struct RefusedDebug {
     pub name: Arc<str>,
     /// The version.
     pub version: Arc<str>,
-    /// The client's words about it.
+    /// The client's words about it; of a resource's latest refused version only.
     pub detail: String,
     /// When, in milliseconds since the Unix epoch.
     pub at: Millis,

@@ -37,6 +37,10 @@ impl Stream {
             // Rule 12: of what the client has, only what differs is sent.
             change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
             for (name, version) in initial {
+                let bytes = name.len().max(version.len());
+                if bytes > self.limits.max_name_bytes {
+                    return Err(Violation::NameTooLong { bytes, limit: self.limits.max_name_bytes });
+                }
                 book.has_initially(name, version);
             }
             // A client that starts waits for an answer to a wildcard, even if there is nothing; one that
