@@ -79,7 +79,9 @@ fn weights_of_ones_own_stand_beside_those_given() {
 #[test]
 fn many_can_be_added_at_once() {
     let some: Vec<u32> = (0..50).filter(|i| i % 4 != 1).collect();
-    let (beside, mixed): (fn(u64) -> u64, fn(u64) -> u64) = (|key| key / 17, |key| key * 7 % 3);
+    type Place = fn(u64) -> u64;
+    let beside: Place = |key| key / 17;
+    let mixed: Place = |key| key * 7 % 3;
     for (place, own_weight) in [(beside, 1), (beside, 9), (mixed, 1), (mixed, 9)] {
         let places = ["a", "b", "c"];
         let backend = |key| backend(key).at("eu", places[place(key) as usize]).weight(1 + key as u32 % 5);
