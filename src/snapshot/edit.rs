@@ -78,7 +78,7 @@ impl Edit {
             let names = std::mem::take(&mut self.touched[ty.index()]);
             entry.names[ty.index()] = names.into_iter().filter(|name| self.differs(ty, name)).collect();
         }
-        if entry.names.iter().all(Vec::is_empty) {
+        if entry.names.iter().all(|names| names.is_empty()) {
             return None;
         }
         self.next.generation = entry.generation;

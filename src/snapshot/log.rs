@@ -17,8 +17,8 @@ const MAX_GENERATIONS: usize = 1024;
 /// What changed between two generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// These names were set or removed, and no others. Some may be back at what they were.
-    Exact(BTreeSet<Arc<str>>),
+    /// These names, in their order, were set or removed, and no others. Some may be back at what they were.
+    Exact(Arc<[Arc<str>]>),
     /// Too much, or too long ago: compare everything.
     Everything,
 }
@@ -26,7 +26,7 @@ pub enum Changes {
 impl Changes {
     /// Nothing changed.
     pub fn none() -> Self {
-        Changes::Exact(BTreeSet::new())
+        Changes::Exact(Arc::default())
     }
 }
 
@@ -34,12 +34,12 @@ impl Changes {
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) generation: u64,
-    pub(super) names: [Vec<Arc<str>>; ResourceType::COUNT],
+    pub(super) names: [Arc<[Arc<str>]>; ResourceType::COUNT],
 }
 
 impl Entry {
     fn len(&self) -> usize {
-        self.names.iter().map(Vec::len).sum()
+        self.names.iter().map(|names| names.len()).sum()
     }
 }
 
@@ -71,6 +71,16 @@ impl ChangeLog {
             return Changes::Everything;
         }
         let newer = self.entries.iter().rev().take_while(|entry| entry.generation > generation);
-        Changes::Exact(newer.flat_map(|entry| entry.names[ty.index()].iter().cloned()).collect())
+        let mut newer = newer.map(|entry| &entry.names[ty.index()]).filter(|names| !names.is_empty());
+        match (newer.next(), newer.next()) {
+            (None, _) => Changes::none(),
+            // Streams are rarely further behind, and then they all share this.
+            (Some(only), None) => Changes::Exact(only.clone()),
+            (Some(last), Some(before)) => {
+                let all: BTreeSet<&Arc<str>> =
+                    [last, before].into_iter().chain(newer).flat_map(|names| names.iter()).collect();
+                Changes::Exact(all.into_iter().cloned().collect())
+            }
+        }
     }
 }

@@ -155,7 +155,8 @@ impl Task {
             }
             Ok(Ok(snapshots)) => {
                 info!(stream = %self.id, node = id, peer = self.peer, protocol = self.protocol.label(), "connected");
-                let stream = Stream::new(self.id, self.protocol, node, self.shared.limits.clone());
+                let mut stream = Stream::new(self.id, self.protocol, node, self.shared.limits.clone());
+                stream.tell_acks_of(&self.shared.acks_of);
                 let stream = Arc::new(Mutex::new(stream));
                 self.shared.registry.insert(&stream, &self.peer, self.now());
                 // A panic must not leave the owner believing in a client that is gone.

@@ -59,6 +59,9 @@ pub(super) struct Batch {
     pub(super) removed: Vec<Arc<str>>,
     /// Of complete lists: the version of exactly these resources.
     pub(super) list_version: Option<SetVersion>,
+    /// With this the client has exactly what it wants of the snapshot, so that its ACK is that and nothing needs to be
+    /// noted for each resource. Nearly all batches are such.
+    plain: Option<Arc<XdsSnapshot>>,
 }
 
 /// A response that was not answered yet.
@@ -76,7 +79,17 @@ pub(super) struct InFlight {
 impl InFlight {
     /// Whether the response adds or changes anything, as far as is known.
     pub(super) fn has_news(&self) -> bool {
-        !self.unproved.is_empty()
+        !self.unproved().is_empty()
+    }
+
+    fn unproved(&self) -> &[Arc<Resource>] {
+        if self.batch.plain.is_some() { &self.batch.resources } else { &self.unproved }
+    }
+
+    /// The version of each resource of which nothing is noted elsewhere.
+    pub(super) fn plainly(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        let plain = self.batch.plain.iter().flat_map(|_| &self.batch.resources);
+        plain.map(|resource| (resource.name(), resource.version()))
     }
 }
 
@@ -110,6 +123,8 @@ pub(super) struct Book {
     not_understood_due: BTreeSet<Arc<str>>,
     pub(super) counts: super::Counts,
     pub(super) last_nack: Option<(Millis, String)>,
+    /// Whether anybody wants to know what an ACK proves.
+    pub(super) tells_acks: bool,
     /// The last names that were sent, and when.
     pub(super) latest: VecDeque<(Arc<str>, Millis)>,
 }
@@ -133,6 +148,7 @@ impl Book {
             not_understood_due: BTreeSet::new(),
             counts: super::Counts::default(),
             last_nack: None,
+            tells_acks: true,
             latest: VecDeque::new(),
         }
     }
@@ -185,6 +201,9 @@ impl Book {
     /// What the client has without ever having been sent it. In whatever version: one that is not the snapshot's may
     /// become it before anything is sent, and then nothing is.
     pub(super) fn proved_initially(&self) -> Option<Report> {
+        if !self.tells_acks {
+            return None;
+        }
         let accepted = |name: Arc<str>| {
             let version = self.known.accepted(&self.sub, &name)?.clone();
             Some((name, version))
@@ -199,6 +218,9 @@ impl Book {
         change: SubscriptionChange,
         snapshot: Option<&XdsSnapshot>,
     ) -> Option<Report> {
+        if change != SubscriptionChange::default() {
+            self.note_each();
+        }
         let mut dropped: BTreeSet<Arc<str>> = change.dropped.into_iter().collect();
         if change.wildcard_ended {
             let all = self.known.all_names().into_iter().chain(self.pending.keys().cloned());
@@ -235,6 +257,7 @@ impl Book {
 
     /// Looks at every name that is wanted or known.
     pub(super) fn compare_all(&mut self, snapshot: &XdsSnapshot) {
+        self.note_each();
         let mut names: Vec<Arc<str>> = self.known.names(&self.sub);
         names.extend(self.sub.names().iter().cloned());
         if self.sub.is_wildcard() {
@@ -250,8 +273,13 @@ impl Book {
         match changes {
             Changes::Everything => self.compare_all(snapshot),
             Changes::Exact(names) => {
-                for name in names.iter().filter(|name| self.sub.covers(name)) {
-                    self.pending.entry(name.clone()).or_insert(Why::Changed);
+                let wanted = names.iter().filter(|name| self.sub.covers(name)).map(|name| (name.clone(), Why::Changed));
+                if self.pending.is_empty() {
+                    self.pending = wanted.collect();
+                    return;
+                }
+                for (name, why) in wanted {
+                    self.pending.entry(name).or_insert(why);
                 }
             }
         }
@@ -283,7 +311,10 @@ impl Book {
             let scope = self.suspects.pop_front();
             let batch = match self.is_list() {
                 true => self.list(snapshot, removals, scope.as_ref()),
-                false => self.batch(snapshot, removals, max_bytes, scope.as_ref()),
+                false => match self.plain(snapshot, removals, max_bytes).filter(|_| scope.is_none()) {
+                    Some(batch) => batch,
+                    None => self.batch(snapshot, removals, max_bytes, scope.as_ref()),
+                },
             };
             let news = match batch.list_version {
                 Some(version) => self.list_version != Some(version),
@@ -302,6 +333,54 @@ impl Book {
             self.known.rebase(&self.sub, snapshot);
         }
         None
+    }
+
+    /// All that is pending, where it is nothing but what changed since the client had exactly what it wants, and fits into
+    /// one response.
+    fn plain(&mut self, snapshot: &Arc<XdsSnapshot>, removals: Removals, max_bytes: usize) -> Option<Batch> {
+        let base = self.known.exactly()?;
+        let is_more = !self.refused.is_empty() || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
+        if is_more || self.pending.is_empty() || self.pending.values().any(|why| *why != Why::Changed) {
+            return None;
+        }
+        let mut batch = Batch { plain: Some(snapshot.clone()), ..Batch::default() };
+        batch.resources.reserve_exact(self.pending.len());
+        let mut bytes = 0;
+        for name in self.pending.keys() {
+            match (base.get(self.ty, name), snapshot.get(self.ty, name)) {
+                (None, None) => {}
+                (Some(before), Some(now)) if before.version() == now.version() => {}
+                (_, Some(now)) => {
+                    bytes += name.len() + now.body().len();
+                    batch.resources.push(now.clone());
+                }
+                // In SotW nothing says that an assignment or a route is gone.
+                (Some(_), None) if removals == Removals::Held || self.protocol == Protocol::Sotw => return None,
+                (Some(_), None) => {
+                    bytes += name.len();
+                    batch.removed.push(name.clone());
+                }
+            }
+            if bytes > max_bytes {
+                return None;
+            }
+        }
+        self.pending = BTreeMap::new();
+        Some(batch)
+    }
+
+    /// Notes for each resource in flight that it is, where that is not to be told from the whole any longer.
+    fn note_each(&mut self) {
+        let Some(sent) = &mut self.in_flight else { return };
+        if sent.batch.plain.take().is_none() {
+            return;
+        }
+        for resource in &sent.batch.resources {
+            let offered = Some(self.known.held(resource));
+            self.known.entry(&self.sub, resource.name()).offered = offered;
+        }
+        sent.unproved.clone_from(&sent.batch.resources);
+        sent.suspicious.clone_from(&sent.batch.resources);
     }
 
     /// Some of what is pending, split by size (rule 20).
@@ -389,7 +468,7 @@ impl Book {
         let resources: Vec<Arc<Resource>> = list.into_values().cloned().collect();
         let list_version = resources.iter().fold(SetVersion::default(), |version, r| version.with(r));
         self.pending = held;
-        Batch { resources, removed, list_version: Some(list_version) }
+        Batch { resources, removed, list_version: Some(list_version), plain: None }
     }
 
     fn last_accepted(&self, name: &Arc<str>) -> Option<&Arc<Resource>> {
@@ -400,6 +479,12 @@ impl Book {
     /// Notes that a response is on its way. Returns those of its resources that the client takes as a
     /// change; one that is only offered again is none.
     pub(super) fn sent(&mut self, batch: Batch, nonce: String, now: Millis) -> Vec<Arc<Resource>> {
+        if batch.plain.is_some() {
+            // Whoever has the client's clusters in mind is told of them; nobody asks of the others.
+            let changed = if self.ty == ResourceType::Cluster { batch.resources.clone() } else { Vec::new() };
+            self.begin_flight(batch, nonce, now, Vec::new(), Vec::new());
+            return changed;
+        }
         let is_list = self.is_list();
         let mut changed = Vec::new();
         for name in batch.removed.iter().filter(|_| is_list) {
@@ -422,24 +507,44 @@ impl Book {
             known.offered = Some(held);
             unproved.push(resource.clone());
         }
+        self.begin_flight(batch, nonce, now, unproved, suspicious);
+        changed
+    }
+
+    fn begin_flight(
+        &mut self,
+        batch: Batch,
+        nonce: String,
+        now: Millis,
+        unproved: Vec<Arc<Resource>>,
+        suspicious: Vec<Arc<Resource>>,
+    ) {
         self.note(&batch, now);
         self.counts.responses += 1;
         self.counts.resources += batch.resources.len() as u64;
         self.last_nonce.clone_from(&nonce);
         self.in_flight = Some(InFlight { nonce, sent_at: now, batch, unproved, suspicious });
-        changed
     }
 
     /// Those of the response in flight that the client has never had in any version.
     pub(super) fn newcomers(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        let unproved = self.in_flight.iter().flat_map(|sent| &sent.unproved);
+        let unproved = self.in_flight.iter().flat_map(InFlight::unproved);
         unproved.filter(|resource| !self.has_accepted(resource.name()))
     }
 
     /// The client accepted the response in flight.
     pub(super) fn acked(&mut self) -> Option<Answered> {
-        let InFlight { batch, .. } = self.in_flight.take()?;
+        let InFlight { mut batch, .. } = self.in_flight.take()?;
         self.counts.acks += 1;
+        if let Some(snapshot) = batch.plain.take() {
+            self.known.advance(snapshot);
+            let (resources, removed) = match self.tells_acks {
+                true => (batch.resources.iter().map(versioned).collect(), batch.removed),
+                false => (Vec::new(), Vec::new()),
+            };
+            let report = Report::Acked { ty: self.ty, resources, removed };
+            return Some(Answered { report, refused: Vec::new() });
+        }
         self.list_version = batch.list_version;
         self.list_uncertain = false;
         let mut resources = Vec::with_capacity(batch.resources.len());
@@ -459,6 +564,7 @@ impl Book {
 
     /// The client refused the response in flight, or some of it (rules 2 and 3).
     pub(super) fn nacked(&mut self, detail: &str, now: Millis) -> Option<Answered> {
+        self.note_each();
         let InFlight { batch, unproved, suspicious, .. } = self.in_flight.take()?;
         let detail = cut(detail);
         self.counts.nacks += 1;

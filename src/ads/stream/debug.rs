@@ -101,9 +101,10 @@ impl Stream {
 
 fn of_type(book: &Book) -> TypeDebug {
     let sent_at: BTreeMap<&Arc<str>, Millis> = book.latest.iter().map(|(name, at)| (name, *at)).collect();
+    let plainly: BTreeMap<&Arc<str>, &Arc<str>> = book.in_flight.iter().flat_map(|sent| sent.plainly()).collect();
     let resource = |name: &Arc<str>| ResourceDebug {
         accepted: book.known.accepted(&book.sub, name).cloned(),
-        offered: book.known.offered(name).cloned(),
+        offered: book.known.offered(name).or_else(|| plainly.get(name).copied()).cloned(),
         sent_at: sent_at.get(name).copied(),
     };
     let mut refused: Vec<RefusedDebug> = Vec::new();

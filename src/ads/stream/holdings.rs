@@ -184,6 +184,17 @@ impl Holdings {
         self.apart.len()
     }
 
+    /// The snapshot of which the client has exactly what it wants, where that is so.
+    pub(super) fn exactly(&self) -> Option<&Arc<XdsSnapshot>> {
+        self.base.as_ref().filter(|_| self.apart.is_empty())
+    }
+
+    /// The client has exactly what it wants of this snapshot, as it had of the last.
+    pub(super) fn advance(&mut self, snapshot: Arc<XdsSnapshot>) {
+        debug_assert!(self.apart.is_empty(), "what is told apart is not forgotten");
+        self.base = Some(snapshot);
+    }
+
     /// Takes a snapshot as the base. What differs from it is told apart from here on, and what does not, no longer.
     /// O(names that are told apart, and that changed since the last base).
     pub(super) fn rebase(&mut self, sub: &Subscription, snapshot: &Arc<XdsSnapshot>) {

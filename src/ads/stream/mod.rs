@@ -156,6 +156,13 @@ impl Stream {
         }
     }
 
+    /// Reports of ACKs say what was acknowledged for these types only. At first it is all of them.
+    pub fn tell_acks_of(&mut self, types: &[ResourceType]) {
+        for book in &mut self.books {
+            book.tells_acks = types.contains(&book.ty);
+        }
+    }
+
     /// The snapshot that is served.
     pub fn snapshot(&self) -> Option<&Arc<XdsSnapshot>> {
         self.snapshot.as_ref()
