@@ -83,8 +83,24 @@ impl Server {
 
     /// Memory that is resident, in bytes.
     pub fn rss(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident, in bytes.
+    pub fn peak_rss(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Sockets that it has open, those that listen among them.
+    pub fn sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let links = files.into_iter().flatten().filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        links.filter(|to| to.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    fn memory(&self, what: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
         let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default();
         kib * 1024.0
     }

@@ -12,6 +12,7 @@ pub enum Unit {
     Bytes,
     Count,
     Percent,
+    Ratio,
 }
 
 /// A figure of one server.
@@ -85,6 +86,7 @@ pub fn written(unit: Unit, value: f64) -> String {
         Unit::Bytes if value.abs() >= 10e3 => format!("{:.1} kB", value / 1e3),
         Unit::Bytes => format!("{value:.0} B"),
         Unit::Count => format!("{value:.0}"),
+        Unit::Ratio => format!("{value:.2}"),
         Unit::Percent => format!("{:.3} %", value * 100.0),
     }
 }
