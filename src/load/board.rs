@@ -276,6 +276,18 @@ impl Board {
         lock(&self.errors).clone()
     }
 
+    /// Clients that have ended.
+    pub fn failed(&self) -> usize {
+        lock(&self.errors).values().sum()
+    }
+
+    /// Looks at the pushes from here on.
+    pub fn forget_pushes(&self) {
+        if let Some(pushes) = &self.pushes {
+            lock(pushes).by_version.clear();
+        }
+    }
+
     /// Waits until a condition holds that depends on clients connecting, being served or ending; whether it does.
     pub async fn until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let all = async {

@@ -7,8 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::options::{Peer, ServerOptions};
 
 /// How long a server's CPU must stand still to count as settled.
@@ -19,13 +17,6 @@ const SETTLE: Duration = Duration::from_secs(20);
 
 /// CPU within [`QUIET`] that is no work for anybody: timers, and garbage collectors that look around.
 const NOISE: Duration = Duration::from_micros(500);
-
-/// A connection is a file, and there are thousands.
-pub fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where this is not allowed, connecting fails with a message of its own.
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
-}
 
 /// A server that runs; it ends when this is dropped.
 pub struct Server {

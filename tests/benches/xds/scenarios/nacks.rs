@@ -22,11 +22,10 @@ pub async fn measure(peer: Peer, options: &Options) -> Figures {
     let board = Board::new(clients, Remember::Counts);
     let fleet = Fleet::new(board.clone());
     let mut profile = Profile::new(options.protocol);
-    profile.refuses = Some(Arc::from(world::name(0)));
+    profile.refuses = Some((ResourceType::Endpoint, Arc::from(world::name(0))));
     profile.types = vec![ResourceType::Cluster, ResourceType::Endpoint];
-    // The one that is refused is a cluster and an assignment. A server may withhold the assignment's siblings until
-    // it knows which of them is at fault, so it is the others' arrival that shows that they are served.
-    profile.served_at = Some((services - 1) * 2);
+    // All but the assignment that is refused.
+    profile.served_at = Some(services * 2 - 1);
     fleet.start(&Target::from(server.address), profile, 0, clients);
     super::served(&board, clients).await?;
     // A server that sends again what was refused never settles.
