@@ -1,5 +1,6 @@
 //! The command line's grammar.
 
+mod bench;
 mod cluster;
 mod policy;
 mod snapshot;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::agent;
 use crate::config::{Settings, parse_duration};
+pub(super) use bench::{Bench, BenchXds};
 pub(super) use cluster::{Cluster, Join, Leave, ListClusters, Rbac};
 pub(super) use policy::{
     ActivatePolicy, DeletePolicy, Fallback, Language, NewPolicy, Policy, PolicyCompiler, PolicyLogs, RollBackPolicy,
@@ -56,6 +58,9 @@ pub(super) enum Command {
     Agent(agent::Options),
     /// Send requests to a name and show who answers
     Probe(Probe),
+    /// Measure a server with clients by the thousand
+    #[command(subcommand)]
+    Bench(Bench),
     /// Work with the snapshot information of accesses' pods on the primary's API server
     #[command(subcommand, visible_alias = "snapshots")]
     Snapshot(Snapshot),

@@ -3,6 +3,7 @@
 //! 1 that it failed at its work.
 
 mod args;
+mod bench;
 mod bootstrap;
 mod client;
 mod cluster;
@@ -100,6 +101,7 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
             let limits = apart::CompileLimits { cpu_seconds: args.cpu_seconds, memory_mib: args.memory_mib };
             Ok(apart::run(&args.cache, args.world, limits, io::stdin().lock(), &mut out)?)
         }
+        Command::Bench(args::Bench::Xds(args)) => bench::run(args, &mut out),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::Status(args) => wait(status::run(&args, &mut out)),
         Command::Clusters(args) => wait(list::run::<rows::Cluster>(&args.query(), &mut out)),

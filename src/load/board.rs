@@ -179,8 +179,8 @@ pub struct Board {
     clients: usize,
     counters: [Counters; ResourceType::COUNT],
     open: AtomicUsize,
+    opened: AtomicUsize,
     served: AtomicUsize,
-    started: AtomicUsize,
     changed: Notify,
     connect: Mutex<Vec<Duration>>,
     serve: Mutex<Vec<Duration>>,
@@ -211,8 +211,8 @@ impl Board {
             clients,
             counters: Default::default(),
             open: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
-            started: AtomicUsize::new(0),
             changed: Notify::new(),
             connect: Mutex::default(),
             serve: Mutex::default(),
@@ -251,6 +251,11 @@ impl Board {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Streams that were ever opened.
+    pub fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
+    }
+
     /// Clients that are served.
     pub fn served(&self) -> usize {
         self.served.load(Ordering::Relaxed)
@@ -269,6 +274,18 @@ impl Board {
     /// Why clients ended, and how many did.
     pub fn errors(&self) -> BTreeMap<String, usize> {
         lock(&self.errors).clone()
+    }
+
+    /// Clients that have ended.
+    pub fn failed(&self) -> usize {
+        lock(&self.errors).values().sum()
+    }
+
+    /// Looks at the pushes from here on.
+    pub fn forget_pushes(&self) {
+        if let Some(pushes) = &self.pushes {
+            lock(pushes).by_version.clear();
+        }
     }
 
     /// Waits until a condition holds that depends on clients connecting, being served or ending; whether it does.
@@ -311,16 +328,13 @@ impl Board {
         lock(&self.round).clone()
     }
 
-    pub(super) fn client_started(&self) {
-        self.started.fetch_add(1, Ordering::Relaxed);
-    }
-
     pub(super) fn client_connected(&self, took: Duration) {
         lock(&self.connect).push(took);
     }
 
     pub(super) fn stream_opened(&self) {
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 

@@ -11,6 +11,7 @@ use h2::client::{Connection, ResponseFuture};
 use h2::{Ping, RecvStream, SendStream};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Method, Request, StatusCode, Uri, uri};
 
 use super::scanner::Scanner;
@@ -173,7 +174,8 @@ enum Read {
 }
 
 fn status(headers: &HeaderMap) -> Error {
-    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let code = text("grpc-status").and_then(|code| code.parse().ok()).unwrap_or(2);
-    Error::Status { code, message: text("grpc-message").unwrap_or_default() }
+    match Status::from_header_map(headers) {
+        Some(status) => Error::Status { code: status.code() as u32, message: status.message().to_owned() },
+        None => Error::Closed,
+    }
 }

@@ -74,7 +74,6 @@ impl Drop for Fleet {
 /// Lives through one stream after the other. A client that fails does not come back by itself: whoever measures wants
 /// to see that.
 async fn run(mut client: Client, gate: Arc<Semaphore>, mut streams: watch::Receiver<u64>) {
-    client.board.client_started();
     loop {
         streams.mark_unchanged();
         client.session.start();

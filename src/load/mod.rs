@@ -22,9 +22,13 @@ pub mod names;
 pub mod request;
 pub mod scanner;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use board::{Awaited, Board, Times, Totals};
 pub use fleet::Fleet;
@@ -72,8 +76,8 @@ pub struct Profile {
     pub reading: Reading,
     /// What it remembers.
     pub memory: Memory,
-    /// The name of a resource that it refuses whenever it is sent.
-    pub refuses: Option<Arc<str>>,
+    /// Type and name of a resource that it refuses whenever it is sent.
+    pub refuses: Option<(ResourceType, Arc<str>)>,
     /// How many resources of all types a client holds when it counts as served; without it, when each of its
     /// subscriptions was answered.
     pub served_at: Option<usize>,
@@ -153,4 +157,11 @@ pub enum Error {
     /// A response is not what it should be.
     #[error("the server's response cannot be read: {0}")]
     Response(#[from] scanner::Malformed),
+}
+
+/// A connection is a file, and a process may often have only a thousand: takes as many as it is allowed to. Where that
+/// cannot be, connecting fails with a message of its own.
+pub fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
 }

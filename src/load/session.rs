@@ -41,7 +41,7 @@ pub struct Session {
     board: Arc<Board>,
     node: Bytes,
     sides: [Side; ResourceType::COUNT],
-    refuses: Option<NameId>,
+    refuses: Option<(ResourceType, NameId)>,
     requests: Vec<Bytes>,
     started: Instant,
     is_served: bool,
@@ -52,13 +52,15 @@ pub struct Session {
     round: Option<Arc<Round>>,
     round_number: u64,
     to_come: usize,
+    /// Of the response that is being read.
+    came: usize,
 }
 
 impl Session {
     /// The client of that number. It begins with [`Session::start`].
     pub fn new(number: usize, profile: Arc<Profile>, board: Arc<Board>) -> Self {
         let node = node(&profile, number);
-        let refuses = profile.refuses.as_ref().map(|name| board.names.id(name.as_bytes()));
+        let refuses = profile.refuses.as_ref().map(|(ty, name)| (*ty, board.names.id(name.as_bytes())));
         Self {
             profile,
             board,
@@ -74,6 +76,7 @@ impl Session {
             round: None,
             round_number: 0,
             to_come: 0,
+            came: 0,
         }
     }
 
@@ -191,7 +194,7 @@ impl Session {
             self.board.names.each(side.wanted.iter(), |_, name| request.name(name));
         }
         if is_refused {
-            let name = self.profile.refuses.as_deref().unwrap_or_default();
+            let name = self.profile.refuses.as_ref().map_or("", |(_, name)| name);
             request.error(&format!("Error adding/updating {ty}(s) {name}: refused as it was asked to"));
             self.board.refused(ty);
         }
@@ -246,19 +249,24 @@ impl Session {
         self.started.elapsed()
     }
 
-    fn count_towards_round(&mut self, ty: ResourceType, id: NameId) {
+    /// Whether the round that is on waits for this one.
+    fn is_awaited(&mut self, ty: ResourceType, id: NameId) -> bool {
         if self.round_number != self.board.round_number() {
             self.round_number = self.board.round_number();
             self.round = self.board.round();
             self.to_come = self.round.as_ref().map_or(0, |round| round.awaited.count);
+            self.came = 0;
         }
-        let Some(round) = &self.round else { return };
-        let counts = round.awaited.ty == ty && round.awaited.name.is_none_or(|name| name == id);
-        if counts && self.to_come > 0 {
-            self.to_come -= 1;
-            if self.to_come == 0 {
-                round.arrived();
-            }
+        let Some(round) = &self.round else { return false };
+        self.to_come > 0 && round.awaited.ty == ty && round.awaited.name.is_none_or(|name| name == id)
+    }
+
+    /// Once a response is counted, so that whoever waits for the round finds it in the counts.
+    fn count_towards_round(&mut self) {
+        let came = std::mem::take(&mut self.came).min(self.to_come);
+        self.to_come -= came;
+        if came > 0 && self.to_come == 0 {
+            self.round.iter().for_each(|round| round.arrived());
         }
     }
 }
@@ -267,8 +275,11 @@ impl Sink for Session {
     fn resource(&mut self, ty: Option<ResourceType>, name: &[u8], version: &[u8]) {
         let Some(ty) = ty else { return };
         let id = self.board.names.id(name);
-        self.count_towards_round(ty, id);
-        if self.refuses == Some(id) {
+        self.came += usize::from(self.is_awaited(ty, id));
+        if self.profile.protocol == Protocol::Sotw && ty.is_complete_list() {
+            self.listed.insert(id);
+        }
+        if self.refuses == Some((ty, id)) {
             self.is_refused = true;
             return;
         }
@@ -277,9 +288,6 @@ impl Sink for Session {
             self.newcomers.push(id);
         }
         side.unanswered.remove(id);
-        if self.profile.protocol == Protocol::Sotw && ty.is_complete_list() {
-            self.listed.insert(id);
-        }
         if self.profile.memory == Memory::Versions {
             let place = id as usize;
             if side.versions.len() <= place {
@@ -300,6 +308,7 @@ impl Sink for Session {
             self.follow(added, &gone);
         }
         self.look_whether_served();
+        self.count_towards_round();
     }
 }
 

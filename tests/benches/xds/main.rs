@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    process::allow_many_files();
+    causeway::load::allow_many_connections();
     let done = match role {
         Role::Server(server) => servers::run(server),
         Role::Driver(options) => scenarios::run(&options),

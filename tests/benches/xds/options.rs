@@ -11,7 +11,15 @@ What it costs to serve xDS.
   cargo bench --no-default-features --features load --bench xds -- [OPTIONS] [SCENARIO]...
 
 Scenarios (default: all)
-  push memory
+  push       1, 10 and 100 services change: CPU, and when the last client has it
+  flat       the same in worlds and fleets of other sizes
+  memory     for each client and each endpoint
+  idle       CPU when nothing changes
+  reconnect  5 times the clients come back at once with what they hold
+  cold       all clients come at once and have nothing
+  stalled    some clients never read
+  churn      changes that do not end
+  nacks      5 times the clients refuse one resource
 
 Options
   --servers A,B      of causeway, floor, go-control-plane (default: all)
@@ -19,8 +27,10 @@ Options
   --services N       1000
   --rounds N         pushes that are measured: 20
   --repeat N         each server in turn, so often; the median counts: 3
+  --rate N           changes a second of churn: 1000
+  --seconds N        how long churn lasts: 30
   --protocol P       delta or sotw: delta
-  --quick            100 clients, 100 services, 5 rounds, once";
+  --quick            100 clients, 100 services, 5 rounds, once, 5 s";
 
 /// What this process is.
 pub enum Role {
@@ -62,6 +72,8 @@ pub struct Options {
     pub services: usize,
     pub rounds: usize,
     pub repeat: usize,
+    pub rate: u32,
+    pub seconds: Duration,
     pub protocol: Protocol,
 }
 
@@ -131,6 +143,8 @@ impl Options {
             services: 1000,
             rounds: 20,
             repeat: 3,
+            rate: 1000,
+            seconds: Duration::from_secs(30),
             protocol: Protocol::Delta,
         };
         while let Some(arg) = args.next() {
@@ -142,6 +156,8 @@ impl Options {
                 "--services" => options.services = number(&value()?)?,
                 "--rounds" => options.rounds = number(&value()?)?,
                 "--repeat" => options.repeat = number(&value()?)?,
+                "--rate" => options.rate = u32::try_from(number(&value()?)?.max(1)).unwrap_or(u32::MAX),
+                "--seconds" => options.seconds = Duration::from_secs(number(&value()?)? as u64),
                 "--protocol" => {
                     options.protocol = match value()?.as_str() {
                         "delta" => Protocol::Delta,
@@ -151,6 +167,7 @@ impl Options {
                 }
                 "--quick" => {
                     (options.clients, options.services, options.rounds, options.repeat) = (100, 100, 5, 1);
+                    options.seconds = Duration::from_secs(5);
                 }
                 "-h" | "--help" => return Ok(Role::Help),
                 // cargo says so to every benchmark.

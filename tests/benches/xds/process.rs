@@ -7,8 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::options::{Peer, ServerOptions};
 
 /// How long a server's CPU must stand still to count as settled.
@@ -19,13 +17,6 @@ const SETTLE: Duration = Duration::from_secs(20);
 
 /// CPU within [`QUIET`] that is no work for anybody: timers, and garbage collectors that look around.
 const NOISE: Duration = Duration::from_micros(500);
-
-/// A connection is a file, and there are thousands.
-pub fn allow_many_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // Where this is not allowed, connecting fails with a message of its own.
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
-}
 
 /// A server that runs; it ends when this is dropped.
 pub struct Server {
@@ -83,8 +74,24 @@ impl Server {
 
     /// Memory that is resident, in bytes.
     pub fn rss(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was ever resident, in bytes.
+    pub fn peak_rss(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Sockets that it has open, those that listen among them.
+    pub fn sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        let links = files.into_iter().flatten().filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        links.filter(|to| to.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    fn memory(&self, what: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(what));
         let kib: f64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default();
         kib * 1024.0
     }

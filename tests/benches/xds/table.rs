@@ -10,6 +10,9 @@ pub enum Unit {
     Micros,
     Millis,
     Bytes,
+    Count,
+    Percent,
+    Ratio,
 }
 
 /// A figure of one server.
@@ -82,5 +85,8 @@ pub fn written(unit: Unit, value: f64) -> String {
         Unit::Bytes if value.abs() >= 10e6 => format!("{:.1} MB", value / 1e6),
         Unit::Bytes if value.abs() >= 10e3 => format!("{:.1} kB", value / 1e3),
         Unit::Bytes => format!("{value:.0} B"),
+        Unit::Count => format!("{value:.0}"),
+        Unit::Ratio => format!("{value:.2}"),
+        Unit::Percent => format!("{:.3} %", value * 100.0),
     }
 }

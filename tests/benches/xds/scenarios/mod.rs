@@ -1,7 +1,14 @@
 //! What is measured.
 
+mod churn;
+mod cold;
+mod flat;
+mod idle;
 mod memory;
+mod nacks;
 mod push;
+mod reconnect;
+mod stalled;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +24,10 @@ use crate::process::Server;
 use crate::table::{Figure, Table, Unit, written};
 
 /// Names of scenarios, in the order in which they run.
-pub const NAMES: [&str; 2] = ["push", "memory"];
+pub const NAMES: [&str; 9] = ["push", "flat", "memory", "idle", "reconnect", "cold", "stalled", "churn", "nacks"];
+
+/// Those that say nothing of a server that does not look at what it is told, and skips pushes that come too fast.
+const NOT_OF_FLOOR: [&str; 4] = ["reconnect", "stalled", "churn", "nacks"];
 
 /// How long anything may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,18 +54,33 @@ pub fn run(options: &Options) -> Result<(), String> {
 }
 
 fn measure(runtime: &Runtime, options: &Options, table: &mut Table) -> Result<(), String> {
+    let mut failed = Vec::new();
     for scenario in NAMES.into_iter().filter(|name| options.wants(name)) {
         for _ in 0..options.repeat {
             for peer in options.servers.iter().copied() {
+                if peer == Peer::Floor && NOT_OF_FLOOR.contains(&scenario) {
+                    continue;
+                }
                 eprintln!("{scenario}: {}", peer.label());
                 let start = Instant::now();
                 let figures = runtime.block_on(async {
                     match scenario {
                         "push" => push::measure(peer, options).await,
+                        "flat" => flat::measure(peer, options).await,
+                        "idle" => idle::measure(peer, options).await,
+                        "reconnect" => reconnect::measure(peer, options).await,
+                        "cold" => cold::measure(peer, options).await,
+                        "stalled" => stalled::measure(peer, options).await,
+                        "churn" => churn::measure(peer, options).await,
+                        "nacks" => nacks::measure(peer, options).await,
                         _ => memory::measure(peer, options).await,
                     }
                 });
-                let figures = figures.map_err(|error| format!("{scenario}, {}: {error}", peer.label()))?;
+                // One server's failure is a result as well, and no reason to know nothing of the others.
+                let figures = figures.unwrap_or_else(|error| {
+                    failed.push(format!("{scenario}, {}: {error}", peer.label()));
+                    Vec::new()
+                });
                 for figure in &figures {
                     eprintln!("  {:>12}  {}", written(figure.unit, figure.value), figure.what);
                 }
@@ -64,7 +89,7 @@ fn measure(runtime: &Runtime, options: &Options, table: &mut Table) -> Result<()
             }
         }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 
 /// A fleet of clients that have all clusters and assignments of so many services.

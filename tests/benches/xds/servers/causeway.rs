@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use causeway::ads::service::AdsServer;
 use causeway::ads::{Event, Limits, net};
-use causeway::snapshot::{SnapshotBuilder, XdsSnapshot};
+use causeway::snapshot::{ResourceType, SnapshotBuilder, XdsSnapshot};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
@@ -22,7 +22,7 @@ pub async fn serve(options: ServerOptions, commands: mpsc::Receiver<Command>) ->
     limits.ack_timeout = options.ack_timeout.unwrap_or(limits.ack_timeout);
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let server = Server::builder().add_service(AdsServer::new(events, limits));
+    let server = Server::builder().add_service(AdsServer::with_acks_of(events, limits, &[ResourceType::Listener]));
     tokio::spawn(own(options, inbox, commands, address.port()));
     server.serve_with_incoming(net::incoming(listener)).await.map_err(|error| error.to_string())
 }

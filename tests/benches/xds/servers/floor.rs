@@ -24,8 +24,8 @@ use super::{Command, tell};
 use crate::options::ServerOptions;
 use crate::world::{self, Changes};
 
-/// The most resources of one response: well below what clients refuse.
-const BATCH: usize = 500;
+/// Resources of one response. Tonic keeps a buffer of a stream's largest message, which is not what is measured here.
+const BATCH: usize = 20;
 
 pub async fn serve(options: ServerOptions, mut commands: mpsc::Receiver<Command>) -> Result<(), String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
