@@ -279,15 +279,15 @@ impl Sink for Session {
         if self.profile.protocol == Protocol::Sotw && ty.is_complete_list() {
             self.listed.insert(id);
         }
+        let side = &mut self.sides[ty.index()];
+        side.unanswered.remove(id);
         if self.refuses == Some((ty, id)) {
             self.is_refused = true;
             return;
         }
-        let side = &mut self.sides[ty.index()];
         if side.held.insert(id) && ty == ResourceType::Cluster {
             self.newcomers.push(id);
         }
-        side.unanswered.remove(id);
         if self.profile.memory == Memory::Versions {
             let place = id as usize;
             if side.versions.len() <= place {

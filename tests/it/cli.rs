@@ -202,7 +202,7 @@ fn causeway(args: &[&str]) -> Command {
     command
 }
 
-async fn run(args: &[&str]) -> (i32, String, String) {
+pub(crate) async fn run(args: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = causeway(args).output().await.unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod ads;
+mod ads_bench;
 mod ads_envoy;
 mod ads_grpc;
 mod agent;
