@@ -311,10 +311,10 @@ impl Book {
             let scope = self.suspects.pop_front();
             let batch = match self.is_list() {
                 true => self.list(snapshot, removals, scope.as_ref()),
-                false => match self.plain(snapshot, removals, max_bytes).filter(|_| scope.is_none()) {
-                    Some(batch) => batch,
-                    None => self.batch(snapshot, removals, max_bytes, scope.as_ref()),
-                },
+                false => {
+                    let plain = if scope.is_none() { self.plain(snapshot, removals, max_bytes) } else { None };
+                    plain.unwrap_or_else(|| self.batch(snapshot, removals, max_bytes, scope.as_ref()))
+                }
             };
             let news = match batch.list_version {
                 Some(version) => self.list_version != Some(version),

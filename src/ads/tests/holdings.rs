@@ -89,3 +89,25 @@ fn a_lineage_that_ends_is_compared_once_and_forgotten() {
         assert_eq!(told_apart(&client), 0, "{protocol:?}");
     }
 }
+
+#[test]
+fn a_client_that_learns_of_its_endpoints_late_gets_them() {
+    for protocol in BOTH {
+        let mut builder = SnapshotBuilder::new();
+        world(&mut builder, 3);
+        let mut client = Client::on(protocol, builder.latest());
+        client.subscribe(Cluster, &["*"]);
+        client.subscribe(Listener, &["*"]);
+        client.settle();
+        client.subscribe(Endpoint, &["s0", "s1", "s2"]);
+        client.settle();
+        let log = client.take_log();
+        assert!(log.contains(&"endpoint: s0 s1 s2".to_owned()), "{protocol:?}: {log:?}");
+        for number in 2..5 {
+            builder.update(|edit| _ = edit.set(res(Endpoint, "s0", &number.to_string())));
+            client.publish(builder.latest());
+            client.settle();
+            assert!(client.take_log().contains(&"endpoint: s0".to_owned()), "{protocol:?}");
+        }
+    }
+}
