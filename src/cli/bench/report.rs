@@ -197,7 +197,7 @@ impl Report {
 
 impl Spread {
     fn row(&self, what: &str) -> Vec<String> {
-        let ms = |value: f64| format!("{value:.1}ms");
+        let ms = |value: f64| if self.count == 0 { "-".to_owned() } else { format!("{value:.1}ms") };
         vec![what.to_owned(), self.count.to_string(), ms(self.p50), ms(self.p99), ms(self.last)]
     }
 }
