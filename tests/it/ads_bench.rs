@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use causeway::ads::service::AdsServer;
 use causeway::ads::{Event, Limits, Refusal, net};
 use causeway::snapshot::{Reference, Resource, ResourceType, SnapshotBuilder};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use xds_api::pb::envoy::config::cluster::v3::Cluster;
+use xds_api::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints};
 
 use crate::cli::run;
 
@@ -22,12 +23,20 @@ async fn serve() -> SocketAddr {
     let (tx, mut events) = mpsc::channel(64);
     let router = tonic::transport::Server::builder().add_service(AdsServer::new(tx, Limits::default()));
     tokio::spawn(router.serve_with_incoming(net::incoming(listener)));
-    let resource = |ty, n: usize, revision: u64| {
-        let body = Bytes::copy_from_slice(&revision.to_be_bytes());
-        let resource = Resource::from_encoded(ty, format!("s{n}"), body);
+    let resource = |ty, n: usize, revision: u32| {
+        let name = format!("s{n}");
+        // In SotW a name stands in the body only.
         match ty {
-            ResourceType::Cluster => resource.with_refs([Reference::new(ResourceType::Endpoint, format!("s{n}"))]),
-            _ => resource,
+            ResourceType::Cluster => {
+                let cluster = Cluster { name: name.clone(), ..Cluster::default() };
+                Resource::new(ty, &*name, &cluster).with_refs([Reference::new(ResourceType::Endpoint, &*name)])
+            }
+            _ => {
+                let locality = LocalityLbEndpoints { priority: revision, ..LocalityLbEndpoints::default() };
+                let (cluster_name, endpoints) = (name.clone(), vec![locality]);
+                let assignment = ClusterLoadAssignment { cluster_name, endpoints, ..ClusterLoadAssignment::default() };
+                Resource::new(ty, &*name, &assignment)
+            }
         }
     };
     let mut builder = SnapshotBuilder::new();
@@ -66,7 +75,8 @@ async fn serve() -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_served_and_told_of() {
     let server = serve().await.to_string();
-    let common = ["bench", "xds", "--server", &server, "--clients", "20", "--duration", "1s", "-o", "json"];
+    let common =
+        ["bench", "xds", "--server", &server, "--clients", "20", "--duration", "1s", "--within", "5s", "-o", "json"];
     let common = [&common[..], &["--node-metadata", "role=sidecar"]].concat();
     for extra in [&["--reconnect", "--stalled", "2"][..], &["--protocol", "sotw"], &["--refuse", "endpoint/s1"]] {
         let (code, stdout, stderr) = run(&[&common[..], extra].concat()).await;
