@@ -75,8 +75,7 @@ async fn serve() -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_served_and_told_of() {
     let server = serve().await.to_string();
-    let common =
-        ["bench", "xds", "--server", &server, "--clients", "20", "--duration", "1s", "--within", "5s", "-o", "json"];
+    let common = ["bench", "xds", "--server", &server, "--clients", "20", "--duration", "1s", "-o", "json"];
     let common = [&common[..], &["--node-metadata", "role=sidecar"]].concat();
     for extra in [&["--reconnect", "--stalled", "2"][..], &["--protocol", "sotw"], &["--refuse", "endpoint/s1"]] {
         let (code, stdout, stderr) = run(&[&common[..], extra].concat()).await;

@@ -109,8 +109,7 @@ async fn measure(args: &BenchXds, profile: Profile) -> anyhow::Result<Report> {
         report.look(start.elapsed(), board.total().since(before), &board.spreads());
         if args.reconnect {
             let before = board.total();
-            fleet.reconnect();
-            let took = back_again(&board, clients + stalled, args.within).await;
+            let took = back_again(&fleet, clients + stalled, args).await;
             report.reconnected(took, board.total().since(before));
         }
     };
@@ -123,17 +122,20 @@ async fn measure(args: &BenchXds, profile: Profile) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Waits until all have a stream again and nothing comes any more: when the last of it came.
-async fn back_again(board: &Board, streams: usize, within: Duration) -> Duration {
+/// Has all come back, waits until so many have a stream again, and then until nothing comes any more or the time for
+/// looking on is over: a server whose world changes never falls silent. How long the streams took.
+async fn back_again(fleet: &Fleet, streams: usize, args: &BenchXds) -> Duration {
+    let board = fleet.board();
     let (start, opened) = (Instant::now(), board.opened());
-    let (mut took, mut seen) = (Duration::ZERO, (opened, board.total().responses));
-    while start.elapsed() < within {
+    fleet.reconnect();
+    board.until(args.within, |board| board.opened() >= opened + streams).await;
+    let took = start.elapsed();
+    let (mut seen, mut since) = (board.total().responses, Instant::now());
+    while since.elapsed() < QUIET && start.elapsed() < took + args.duration {
         tokio::time::sleep(LOOK).await;
-        let now = (board.opened(), board.total().responses);
+        let now = board.total().responses;
         if now != seen {
-            (seen, took) = (now, start.elapsed());
-        } else if now.0 >= opened + streams && start.elapsed() - took > QUIET {
-            break;
+            (seen, since) = (now, Instant::now());
         }
     }
     took

@@ -76,7 +76,7 @@ struct Pushes {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Reconnect {
-    /// Until the last client was back and had its last response.
+    /// Until the last client had a stream again.
     seconds: f64,
     #[serde(flatten)]
     counts: Counts,
