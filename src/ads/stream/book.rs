@@ -108,6 +108,9 @@ pub(super) struct Book {
     pub(super) known: Holdings,
     pub(super) refused: HashMap<Arc<str>, Vec<Refused>>,
     pending: BTreeMap<Arc<str>, Why>,
+    /// The first name that did not fit into the last response. The next one goes on from there: where more changes than
+    /// fits, the same names would come first again and again.
+    resume: Option<Arc<str>>,
     /// After a NACK that blames nobody: groups of the refused batch, offered one at a time until the
     /// culprit is alone.
     suspects: VecDeque<BTreeSet<Arc<str>>>,
@@ -138,6 +141,7 @@ impl Book {
             known: Holdings::new(ty, protocol == Protocol::Sotw && ty.is_complete_list()),
             refused: HashMap::new(),
             pending: BTreeMap::new(),
+            resume: None,
             suspects: VecDeque::new(),
             answer_due: false,
             in_flight: None,
@@ -394,9 +398,10 @@ impl Book {
         let removed: Vec<Arc<str>> = std::mem::take(&mut self.not_understood_due).into_iter().collect();
         let mut bytes: usize = removed.iter().map(|name| name.len()).sum();
         let mut batch = Batch { removed, ..Batch::default() };
-        let mut todo = std::mem::take(&mut self.pending);
+        let mut todo = self.resume.take().map_or_else(BTreeMap::new, |name| self.pending.split_off(&name));
+        let mut then = std::mem::take(&mut self.pending);
         let mut later = BTreeMap::new();
-        while let Some((name, why)) = todo.pop_first() {
+        while let Some((name, why)) = todo.pop_first().or_else(|| then.pop_first()) {
             if scope.is_some_and(|scope| !scope.contains(&name)) {
                 later.insert(name, why);
                 continue;
@@ -409,6 +414,7 @@ impl Book {
                     later.insert(name, why);
                 }
                 (_, true) if is_full => {
+                    self.resume = Some(name.clone());
                     later.insert(name, why);
                     break;
                 }
@@ -426,6 +432,7 @@ impl Book {
             }
         }
         later.append(&mut todo);
+        later.append(&mut then);
         self.pending = later;
         batch
     }

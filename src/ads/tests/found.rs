@@ -1,8 +1,8 @@
 //! What the simulation found, each the shortest that shows it.
 
 use super::client::*;
-use crate::ads::Protocol;
 use crate::ads::stream::Report;
+use crate::ads::{Limits, Protocol};
 use crate::snapshot::{Reference, ResourceType, SnapshotBuilder};
 
 /// The requests of a client that reconnects are read one by one, and a response may be decided between them.
@@ -194,4 +194,43 @@ fn rule_04_routes_wait_for_a_new_cluster_whose_assignment_got_another_name() {
     client.subscribe(Endpoint, &["green"]);
     client.settle();
     assert_eq!(client.holds(Listener), ["l=1"]);
+}
+
+/// Where more changes between two answers than fits into a response, every name has its turn.
+#[test]
+fn rule_20_what_does_not_fit_comes_before_what_was_sent_already() {
+    let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+    let change_all = |builder: &mut SnapshotBuilder, round: usize| {
+        builder.update(|edit| {
+            for name in &names {
+                edit.set(res(Endpoint, name, &round.to_string()));
+            }
+        });
+    };
+    for protocol in BOTH {
+        let mut builder = SnapshotBuilder::new();
+        change_all(&mut builder, 0);
+        // Three of these names with their bodies.
+        let limits = Limits { max_response_bytes: 9, ..Limits::default() };
+        let mut client = Client::with_limits(protocol, limits);
+        client.publish(builder.latest());
+        client.subscribe(Endpoint, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        client.settle();
+        client.take_log();
+        for round in 1..=4 {
+            change_all(&mut builder, round);
+            client.publish(builder.latest());
+            for response in client.flush() {
+                client.answer(&response);
+            }
+        }
+        let expected = ["endpoint: s0 s1 s2", "endpoint: s3 s4 s5", "endpoint: s6 s7 s8", "endpoint: s9 s0 s1"];
+        assert_eq!(client.take_log(), expected, "{protocol:?}");
+        client.settle();
+        assert!(
+            client.holds(Endpoint).iter().all(|held| held.ends_with("=4")),
+            "{protocol:?}: {:?}",
+            client.holds(Endpoint)
+        );
+    }
 }
