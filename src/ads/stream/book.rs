@@ -1,19 +1,19 @@
 //! What is known of one type on one stream: what the client asked for, has, refused, is being sent
 //! and is still to be told. Both protocols keep the same book; they differ in what a response holds.
+//!
+//! [`plan`]: what the next response holds. [`answer`]: what an ACK or a NACK proves.
+
+mod answer;
+mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Report;
 use super::holdings::Holdings;
-use crate::ads::nack::{blamed, cut};
 use crate::ads::subscription::{Subscription, SubscriptionChange};
 use crate::ads::{Millis, Protocol, Versioned};
 use crate::snapshot::{Changes, Resource, ResourceType, SetVersion, XdsSnapshot};
-
-/// Refused versions of one name that are remembered: more than a retry with growing pauses makes
-/// while a stream lives; the oldest is forgotten first.
-const MAX_REFUSED_VERSIONS: usize = 32;
 
 /// Names that the client asked for and that cannot be subscribed to, kept for people to see.
 const MAX_NOT_UNDERSTOOD: usize = 16;
@@ -60,7 +60,7 @@ pub(super) struct Batch {
     /// Of complete lists: the version of exactly these resources.
     pub(super) list_version: Option<SetVersion>,
     /// With this the client has exactly what it wants of the snapshot, so that its ACK is that and nothing needs to be
-    /// noted for each resource. Nearly all batches are such.
+    /// noted for each resource.
     plain: Option<Arc<XdsSnapshot>>,
 }
 
@@ -306,73 +306,6 @@ impl Book {
         self.known.accepted(&self.sub, name).is_some()
     }
 
-    /// Decides on the next response, if one is due. Never while one is in flight (rule 21).
-    pub(super) fn plan(&mut self, snapshot: &Arc<XdsSnapshot>, removals: Removals, max_bytes: usize) -> Option<Batch> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        while self.has_pending() {
-            let scope = self.suspects.pop_front();
-            let batch = match self.is_list() {
-                true => self.list(snapshot, removals, scope.as_ref()),
-                false => {
-                    let plain = if scope.is_none() { self.plain(snapshot, removals, max_bytes) } else { None };
-                    plain.unwrap_or_else(|| self.batch(snapshot, removals, max_bytes, scope.as_ref()))
-                }
-            };
-            let news = match batch.list_version {
-                Some(version) => self.list_version != Some(version),
-                None => !batch.resources.is_empty() || !batch.removed.is_empty(),
-            };
-            if news || (self.answer_due && scope.is_none()) {
-                self.answer_due = false;
-                return Some(batch);
-            }
-            // A group of suspects may have vanished meanwhile; the next one is due then.
-            if scope.is_none() {
-                break;
-            }
-        }
-        if self.sub.begun() && !self.has_pending() {
-            self.known.rebase(&self.sub, snapshot);
-        }
-        None
-    }
-
-    /// All that is pending, where it is nothing but what changed since the client had exactly what it wants, and fits into
-    /// one response.
-    fn plain(&mut self, snapshot: &Arc<XdsSnapshot>, removals: Removals, max_bytes: usize) -> Option<Batch> {
-        let base = self.known.exactly()?;
-        let is_more = !self.refused.is_empty() || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
-        if is_more || self.pending.is_empty() || self.pending.values().any(|why| *why != Why::Changed) {
-            return None;
-        }
-        let mut batch = Batch { plain: Some(snapshot.clone()), ..Batch::default() };
-        batch.resources.reserve_exact(self.pending.len());
-        let mut bytes = 0;
-        for name in self.pending.keys() {
-            match (base.get(self.ty, name), snapshot.get(self.ty, name)) {
-                (None, None) => {}
-                (Some(before), Some(now)) if before.version() == now.version() => {}
-                (_, Some(now)) => {
-                    bytes += name.len() + now.body().len();
-                    batch.resources.push(now.clone());
-                }
-                // In SotW nothing says that an assignment or a route is gone.
-                (Some(_), None) if removals == Removals::Held || self.protocol == Protocol::Sotw => return None,
-                (Some(_), None) => {
-                    bytes += name.len();
-                    batch.removed.push(name.clone());
-                }
-            }
-            if bytes > max_bytes {
-                return None;
-            }
-        }
-        self.pending = BTreeMap::new();
-        Some(batch)
-    }
-
     /// Notes for each resource in flight that it is, where that is not to be told from the whole any longer.
     fn note_each(&mut self) {
         let Some(sent) = &mut self.in_flight else { return };
@@ -385,102 +318,6 @@ impl Book {
         }
         sent.unproved.clone_from(&sent.batch.resources);
         sent.suspicious.clone_from(&sent.batch.resources);
-    }
-
-    /// Some of what is pending, split by size (rule 20).
-    fn batch(
-        &mut self,
-        snapshot: &XdsSnapshot,
-        removals: Removals,
-        max_bytes: usize,
-        scope: Option<&BTreeSet<Arc<str>>>,
-    ) -> Batch {
-        let removed: Vec<Arc<str>> = std::mem::take(&mut self.not_understood_due).into_iter().collect();
-        let mut bytes: usize = removed.iter().map(|name| name.len()).sum();
-        let mut batch = Batch { removed, ..Batch::default() };
-        let mut todo = self.resume.take().map_or_else(BTreeMap::new, |name| self.pending.split_off(&name));
-        let mut then = std::mem::take(&mut self.pending);
-        let mut later = BTreeMap::new();
-        while let Some((name, why)) = todo.pop_first().or_else(|| then.pop_first()) {
-            if scope.is_some_and(|scope| !scope.contains(&name)) {
-                later.insert(name, why);
-                continue;
-            }
-            let resource = snapshot.get(self.ty, &name);
-            let size = name.len() + resource.map_or(0, |r| r.body().len());
-            let is_full = bytes + size > max_bytes && bytes > 0;
-            match (resource, self.is_due(&name, resource, why)) {
-                (None, true) if removals == Removals::Held && why != Why::Asked => {
-                    later.insert(name, why);
-                }
-                (_, true) if is_full => {
-                    self.resume = Some(name.clone());
-                    later.insert(name, why);
-                    break;
-                }
-                (Some(resource), true) => {
-                    bytes += size;
-                    batch.resources.push(resource.clone());
-                }
-                (None, true) => {
-                    bytes += size;
-                    batch.removed.push(name);
-                }
-                // In SotW nothing says that an assignment or a route is gone: the client has it until it wants it
-                // no longer.
-                (_, false) => {}
-            }
-        }
-        later.append(&mut todo);
-        later.append(&mut then);
-        self.pending = later;
-        batch
-    }
-
-    fn is_due(&self, name: &Arc<str>, resource: Option<&Arc<Resource>>, why: Why) -> bool {
-        match resource {
-            _ if !self.sub.covers(name) => false,
-            Some(resource) if self.is_refused(resource) => false,
-            Some(resource) => why >= Why::Forced || !self.known.is_proved(&self.sub, resource),
-            None => self.protocol == Protocol::Delta && (why == Why::Asked || self.known.contains(&self.sub, name)),
-        }
-    }
-
-    /// All that the client should have. In place of what it refused stands what it accepted before, so
-    /// that leaving it out does not delete what works (rules 2 and 10).
-    fn list(&mut self, snapshot: &XdsSnapshot, removals: Removals, scope: Option<&BTreeSet<Arc<str>>>) -> Batch {
-        let known = self.known.names(&self.sub);
-        let mut list: BTreeMap<&Arc<str>, &Arc<Resource>> = BTreeMap::new();
-        let by_name = self.sub.names().iter().filter_map(|name| snapshot.get(self.ty, name));
-        let all = self.sub.is_wildcard().then(|| snapshot.resources(self.ty)).into_iter().flatten();
-        let waiting = |name: &Arc<str>| self.suspects.iter().any(|group| group.contains(name));
-        for resource in by_name.chain(all) {
-            let name = resource.name();
-            let in_scope = scope.is_some_and(|scope| scope.contains(name));
-            let withheld = self.is_refused(resource) || (!in_scope && waiting(name));
-            let picked = if withheld { self.last_accepted(name) } else { Some(resource) };
-            list.extend(picked.map(|resource| (name, resource)));
-        }
-        let mut held = BTreeMap::new();
-        if removals == Removals::Held {
-            // What it never accepted leads nowhere yet, so only what it accepted is held.
-            for name in known.iter().filter(|name| snapshot.get(self.ty, name).is_none()) {
-                if let Some(resource) = self.last_accepted(name) {
-                    list.insert(name, resource);
-                    held.insert(name.clone(), Why::Changed);
-                }
-            }
-        }
-        let removed = known.iter().filter(|name| !list.contains_key(name)).cloned().collect();
-        let resources: Vec<Arc<Resource>> = list.into_values().cloned().collect();
-        let list_version = resources.iter().fold(SetVersion::default(), |version, r| version.with(r));
-        self.pending = held;
-        Batch { resources, removed, list_version: Some(list_version), plain: None }
-    }
-
-    fn last_accepted(&self, name: &Arc<str>) -> Option<&Arc<Resource>> {
-        let resource = self.known.accepted_resource(&self.sub, name)?;
-        (!self.is_refused(resource)).then_some(resource)
     }
 
     /// Notes that a response is on its way. Returns those of its resources that the client takes as a
@@ -539,75 +376,6 @@ impl Book {
         unproved.filter(|resource| !self.has_accepted(resource.name()))
     }
 
-    /// The client accepted the response in flight.
-    pub(super) fn acked(&mut self) -> Option<Answered> {
-        let InFlight { mut batch, .. } = self.in_flight.take()?;
-        self.counts.acks += 1;
-        if let Some(snapshot) = batch.plain.take() {
-            self.known.advance(snapshot);
-            let (resources, removed) = match self.tells_acks {
-                true => (batch.resources.iter().map(versioned).collect(), batch.removed),
-                false => (Vec::new(), Vec::new()),
-            };
-            let report = Report::Acked { ty: self.ty, resources, removed };
-            return Some(Answered { report, refused: Vec::new() });
-        }
-        self.list_version = batch.list_version;
-        self.list_uncertain = false;
-        let mut resources = Vec::with_capacity(batch.resources.len());
-        for resource in &batch.resources {
-            if !self.sub.covers(resource.name()) {
-                continue;
-            }
-            self.look_again_if_new(resource.name());
-            self.known.accept(&self.sub, resource);
-            resources.push(versioned(resource));
-        }
-        let gone = |name: &Arc<str>| self.known.contains(&self.sub, name) && self.known.forget(&self.sub, name);
-        let removed = batch.removed.into_iter().filter(gone).collect();
-        let report = Report::Acked { ty: self.ty, resources, removed };
-        Some(Answered { report, refused: Vec::new() })
-    }
-
-    /// The client refused the response in flight, or some of it (rules 2 and 3).
-    pub(super) fn nacked(&mut self, detail: &str, now: Millis) -> Option<Answered> {
-        self.note_each();
-        let InFlight { batch, unproved, suspicious, .. } = self.in_flight.take()?;
-        let detail = cut(detail);
-        self.counts.nacks += 1;
-        self.last_nack = Some((now, detail.to_owned()));
-        let details = blame(detail, &batch, &suspicious);
-        let is_blamed = |resource: &&Arc<Resource>| details.contains_key(resource.name());
-        let refused: Vec<Arc<Resource>> = batch.resources.iter().filter(is_blamed).cloned().collect();
-        let unknown: Vec<Arc<Resource>> = unproved.into_iter().filter(|r| !is_blamed(&r)).collect();
-        let mut open: Vec<Versioned> = unknown.iter().map(versioned).collect();
-        open.extend(batch.removed.iter().filter_map(|name| Some((name.clone(), self.accepted_version(name)?))));
-        self.leave_open(&unknown, &batch.removed);
-        for resource in &refused {
-            self.refuse(resource, details.get(resource.name()).map_or("", String::as_str), now);
-        }
-        match refused.is_empty() {
-            true => self.suspect(&suspicious),
-            false => self.offer_again(&unknown, &batch.removed),
-        }
-        let report = Report::Rejected {
-            ty: self.ty,
-            refused: refused.iter().map(versioned).collect(),
-            unknown: open,
-            detail: detail.to_owned(),
-            details,
-        };
-        Some(Answered { report, refused })
-    }
-
-    /// Where what is known under a name was forgotten, the name was unsubscribed and subscribed again while a response was
-    /// on its way: the client has what that held, which may be gone or changed.
-    fn look_again_if_new(&mut self, name: &Arc<str>) {
-        if !self.known.contains(&self.sub, name) {
-            self.pending.entry(name.clone()).or_insert(Why::Changed);
-        }
-    }
-
     /// Keeps in mind what was sent last, for people to see.
     fn note(&mut self, batch: &Batch, now: Millis) {
         let last = batch.resources.iter().rev().take(MAX_LATEST).rev();
@@ -615,85 +383,6 @@ impl Book {
         let surplus = self.latest.len().saturating_sub(MAX_LATEST);
         self.latest.drain(..surplus);
     }
-
-    fn accepted_version(&self, name: &str) -> Option<Arc<str>> {
-        self.known.accepted(&self.sub, name).cloned()
-    }
-
-    fn refuse(&mut self, resource: &Arc<Resource>, detail: &str, now: Millis) {
-        let versions = self.refused.entry(resource.name().clone()).or_default();
-        if versions.len() >= MAX_REFUSED_VERSIONS {
-            versions.remove(0);
-        }
-        // Of the earlier ones it is enough to know that they were: a client's texts can be long.
-        for earlier in versions.iter_mut() {
-            earlier.detail = String::new();
-        }
-        versions.push(Refused { version: resource.version().clone(), detail: detail.to_owned(), at: now });
-        if self.known.contains(&self.sub, resource.name()) {
-            let known = self.known.entry(&self.sub, resource.name());
-            known.offered = None;
-            let same = known.accepted.as_ref().is_some_and(|held| held.version == *resource.version());
-            if same {
-                known.accepted = None;
-            }
-            if known.accepted.is_none() && !known.uncertain {
-                self.known.forget(&self.sub, resource.name());
-            }
-        }
-    }
-
-    /// Notes what a NACK leaves open. The client may have taken it over, so it is asked to remove it
-    /// when it goes, even if a later version of it is refused; and it may have removed what it was told to.
-    fn leave_open(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
-        for resource in unknown {
-            if !self.sub.covers(resource.name()) {
-                continue;
-            }
-            self.look_again_if_new(resource.name());
-            self.known.entry(&self.sub, resource.name()).uncertain = true;
-        }
-        for name in removed {
-            if self.known.contains(&self.sub, name) {
-                self.known.entry(&self.sub, name).uncertain = true;
-            }
-        }
-        if self.is_list() && !(unknown.is_empty() && removed.is_empty()) {
-            self.list_uncertain = true;
-            self.list_version = None;
-        }
-    }
-
-    /// The siblings of what was refused are offered once more, so that their next ACK is a proof.
-    fn offer_again(&mut self, unknown: &[Arc<Resource>], removed: &[Arc<str>]) {
-        for name in unknown.iter().map(|resource| resource.name()).chain(removed) {
-            self.pend(name, Why::Forced);
-        }
-        self.answer_due |= self.list_uncertain;
-    }
-
-    /// Nobody is blamed: offer half of the batch, then the other half, down to the culprit. Each step
-    /// offers fewer than the one before, so this ends.
-    fn suspect(&mut self, suspicious: &[Arc<Resource>]) {
-        let (first, second) = suspicious.split_at(suspicious.len() / 2);
-        for half in [second, first].into_iter().filter(|half| !half.is_empty()) {
-            self.suspects.push_front(half.iter().map(|resource| resource.name().clone()).collect());
-        }
-        for resource in suspicious {
-            self.pend(resource.name(), Why::Forced);
-        }
-    }
-}
-
-/// What of a batch the client's text is about. What it accepted before in the same version is not
-/// suspected, unless nothing else was sent.
-fn blame(detail: &str, batch: &Batch, suspicious: &[Arc<Resource>]) -> BTreeMap<Arc<str>, String> {
-    let candidates = if suspicious.is_empty() { &batch.resources } else { suspicious };
-    if let [only] = candidates {
-        return BTreeMap::from([(only.name().clone(), detail.to_owned())]);
-    }
-    let names: Vec<Arc<str>> = candidates.iter().map(|resource| resource.name().clone()).collect();
-    blamed(detail, &names)
 }
 
 fn versioned(resource: &Arc<Resource>) -> Versioned {

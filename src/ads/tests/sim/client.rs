@@ -193,7 +193,11 @@ impl Client {
 
     /// Tells the server what is wanted otherwise than it was told before.
     pub(super) fn sync(&mut self) {
-        for ty in ResourceType::ALL {
+        self.sync_each(ResourceType::ALL);
+    }
+
+    fn sync_each(&mut self, types: impl IntoIterator<Item = ResourceType>) {
+        for ty in types {
             let wanted = self.wanted(ty);
             let side = self.side(ty);
             let idle = if side.begun { side.asked == wanted } else { wanted.is_empty() };
@@ -359,15 +363,7 @@ impl Client {
     }
 
     fn sync_others(&mut self, but: ResourceType) {
-        for ty in ResourceType::ALL.into_iter().filter(|ty| *ty != but) {
-            let wanted = self.wanted(ty);
-            let side = self.side(ty);
-            let idle = if side.begun { side.asked == wanted } else { wanted.is_empty() };
-            if !self.is_paused(ty) && !idle {
-                let request = self.request(ty, None);
-                self.out.push(request);
-            }
-        }
+        self.sync_each(ResourceType::ALL.into_iter().filter(|ty| *ty != but));
     }
 
     /// All clusters are warm: what was not said about them is said.
