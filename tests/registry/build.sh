@@ -5,21 +5,4 @@
 #
 #   ./tests/registry/build.sh
 set -euo pipefail
-cd "$(dirname "$0")"
-
-# What is built depends on these files alone, so their hash names the folder.
-key="$(cat go.mod go.sum cmd/*/main.go build.sh | sha256sum | cut -c1-12)"
-bin="${XDG_CACHE_HOME:-$HOME/.cache}/causeway/registry/$key"
-if [[ ! -x "$bin/registry" ]]; then
-  command -v go >/dev/null || { echo "build.sh: Go 1.26 or newer is needed (go.dev/dl, or apt-get install golang)" >&2; exit 1; }
-  mkdir -p "$bin"
-  exec 9>"$bin/.lock"
-  flock 9 # two test runs that start at once build once
-fi
-if [[ ! -x "$bin/registry" ]]; then
-  echo "building distribution's registry from its Go module into $bin (1 to 2 minutes on two cores)" >&2
-  CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags="-s -w" -o "$bin.new/" ./cmd/registry >&2
-  mv "$bin.new"/* "$bin/"
-  rmdir "$bin.new"
-fi
-echo "$bin/registry"
+exec "$(dirname "$0")/../go-build.sh" registry registry "distribution's registry from its Go module" "1 to 2 minutes"
