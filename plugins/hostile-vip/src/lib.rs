@@ -51,7 +51,7 @@ impl Settings for Config {
 impl VipPolicy for HostileVip {
     type Config = Config;
 
-    #[allow(clippy::panic)]
+    #[allow(clippy::panic, reason = "misbehaving is what it is for")]
     fn assign(question: &Question, config: &Config) -> Result<Decision, String> {
         let pool = question.pools.iter().find(|pool| !pool.candidates.is_empty());
         let Some(pool) = pool else { return Ok(Decision::Refuse("no address is free".to_owned())) };

@@ -172,13 +172,13 @@ fn spoil(decision: &mut Decision, question: &Question, misbehaviour: Misbehaviou
 }
 
 /// Its own call is not the last thing that it does, so that it stays a call.
-#[allow(unconditional_recursion)]
+#[allow(unconditional_recursion, reason = "misbehaving is what it is for")]
 fn deeper(depth: u64) -> u64 {
     let frame = black_box([depth; 32]);
     deeper(black_box(depth + 1)) + frame[depth as usize % 32]
 }
 
-#[allow(clippy::panic)]
+#[allow(clippy::panic, reason = "misbehaving is what it is for")]
 fn fail() -> ! {
     panic!("this policy was asked to panic")
 }

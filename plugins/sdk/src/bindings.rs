@@ -1,5 +1,5 @@
 //! What wit-bindgen makes of `wit/`; the documentation of its types is there.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "it is generated, and documented in `wit/`")]
 
 pub mod lb {
     wit_bindgen::generate!({

@@ -67,7 +67,7 @@ macro_rules! export_lb {
         #[cfg(target_family = "wasm")]
         const _: () = {
             use $crate::bindings::lb as bindings;
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "only the macro below names it")]
             struct Exported;
             impl bindings::Guest for Exported {
                 fn inspect(config: String) -> Result<$crate::lb::Needs, String> {
@@ -92,7 +92,7 @@ macro_rules! export_vip {
         #[cfg(target_family = "wasm")]
         const _: () = {
             use $crate::bindings::vip as bindings;
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "only the macro below names it")]
             struct Exported;
             impl bindings::Guest for Exported {
                 fn inspect(config: String) -> Result<(), String> {

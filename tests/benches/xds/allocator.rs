@@ -1,6 +1,6 @@
 //! The system's allocator, with a count of the bytes that are in use, for servers that are asked for it.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
