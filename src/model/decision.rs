@@ -180,8 +180,8 @@ pub struct LbGroup {
 pub struct LbDecision {
     /// Endpoints by priority and locality, in a fixed order.
     pub groups: Vec<LbGroup>,
-    /// The clusters that the endpoints run in, each once, and maybe others. Decisions about the same endpoints share them,
-    /// and thousands of endpoints need not count who else has their cluster's name.
+    /// The clusters that the endpoints run in, and maybe others; one may come twice. Decisions about the same endpoints
+    /// share them, and thousands of endpoints need not count who else has their cluster's name.
     pub clusters: Arc<[ClusterName]>,
     /// How Envoy picks within a priority.
     pub algorithm: LbAlgorithm,
@@ -196,6 +196,23 @@ pub struct LbDecision {
     pub outlier_detection: Option<OutlierDetection>,
     /// Whether Envoy asks endpoints how they are.
     pub health_check: Option<HealthCheck>,
+}
+
+impl LbDecision {
+    /// Endpoints, with what Causeway sets where nobody says anything. The numbers of their clusters are places in
+    /// `clusters`.
+    pub fn new(groups: Vec<LbGroup>, clusters: Arc<[ClusterName]>) -> Self {
+        Self {
+            groups,
+            clusters,
+            algorithm: LbAlgorithm::LEAST_REQUEST,
+            overprovisioning_percent: 140,
+            panic_threshold_percent: 1,
+            drop_per_million: 0,
+            outlier_detection: None,
+            health_check: None,
+        }
+    }
 }
 
 /// A pool as a VIP policy sees it.

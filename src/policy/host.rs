@@ -14,7 +14,7 @@ use super::question::LbQuestion;
 use super::tally::{Counts, Tally};
 use super::{kept, removal, vip};
 use crate::model::Timestamp;
-use crate::model::decision::{LbAlgorithm, LbDecision, Sender, VipDecision, VipInput};
+use crate::model::decision::{LbDecision, Sender, VipDecision, VipInput};
 use crate::model::policy::{OnFailure, World};
 
 /// The load-balancing policy where an access names none.
@@ -400,7 +400,9 @@ impl Policies {
         // Someone has put a policy that fails in the default's place.
         failure.message.push_str(&format!("; `{DEFAULT_LB}`, which would decide in its place, fails too"));
         let kept = last.as_ref().and_then(|last| kept::kept(last, question.endpoints));
-        Decided { decision: Arc::new(kept.unwrap_or_else(nothing)), failure: Some(failure) }
+        // Where there is nobody who could choose any: no endpoints.
+        let decision = kept.unwrap_or_else(|| LbDecision::new(Vec::new(), [].into()));
+        Decided { decision: Arc::new(decision), failure: Some(failure) }
     }
 
     /// Chooses an address. Where the policy gives no answer, the default does.
@@ -489,19 +491,5 @@ fn laid_over(own: &Value, access: &Value) -> Value {
             Value::Object(both)
         }
         (_, access) => access.clone(),
-    }
-}
-
-/// No endpoints, where there is nobody who could choose any.
-fn nothing() -> LbDecision {
-    LbDecision {
-        groups: Vec::new(),
-        clusters: [].into(),
-        algorithm: LbAlgorithm::LEAST_REQUEST,
-        overprovisioning_percent: 140,
-        panic_threshold_percent: 1,
-        drop_per_million: 0,
-        outlier_detection: None,
-        health_check: None,
     }
 }

@@ -155,11 +155,6 @@ impl Endpoints {
         self.usable
     }
 
-    /// Their weights, by number: 1 to 1000.
-    pub fn weights(&self) -> &[u32] {
-        &self.weights
-    }
-
     /// Whether two may have one address and port, as pods of different networks can.
     pub(super) fn has_twins(&self) -> bool {
         self.has_twins

@@ -56,7 +56,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::decision::{Endpoint, LbAlgorithm, LbEndpoint, LbGroup};
+    use crate::model::decision::{Endpoint, LbEndpoint, LbGroup};
     use crate::model::object::Locality;
     use Readiness::{Draining, NotReady, Ready};
 
@@ -82,16 +82,7 @@ mod tests {
             weight: 1,
             endpoints: endpoints.iter().map(endpoint).collect(),
         };
-        LbDecision {
-            groups: (0..).zip(priorities).map(group).collect(),
-            clusters: ["east".into()].into(),
-            algorithm: LbAlgorithm::LEAST_REQUEST,
-            overprovisioning_percent: 140,
-            panic_threshold_percent: 1,
-            drop_per_million: 0,
-            outlier_detection: None,
-            health_check: None,
-        }
+        LbDecision::new((0..).zip(priorities).map(group).collect(), ["east".into()].into())
     }
 
     fn now(endpoints: &[(u8, Readiness)]) -> Endpoints {

@@ -44,16 +44,7 @@ fn group(priority: u32, region: &str, endpoints: &[u8]) -> LbGroup {
 }
 
 fn decision(groups: Vec<LbGroup>) -> LbDecision {
-    LbDecision {
-        groups,
-        clusters: ["east".into()].into(),
-        algorithm: LbAlgorithm::LEAST_REQUEST,
-        overprovisioning_percent: 140,
-        panic_threshold_percent: 1,
-        drop_per_million: 0,
-        outlier_detection: None,
-        health_check: None,
-    }
+    LbDecision::new(groups, ["east".into()].into())
 }
 
 fn two_regions() -> LbDecision {

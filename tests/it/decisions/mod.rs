@@ -19,7 +19,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use causeway::ads::service::AdsServer;
 use causeway::ads::{Event, Limits, net};
-use causeway::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup};
+use causeway::model::decision::{HealthCheck, LbDecision, LbEndpoint, LbGroup};
 use causeway::model::object::{Locality, Protocol};
 use causeway::snapshot::{Reference, Resource, ResourceType, SnapshotBuilder, XdsSnapshot};
 use causeway::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
@@ -126,16 +126,7 @@ async fn answer(told: Arc<Told>, request: Request) -> (StatusCode, String) {
 
 /// The plainest decision: every pod of one locality alike.
 pub fn decision(groups: Vec<LbGroup>) -> LbDecision {
-    LbDecision {
-        groups,
-        clusters: CLUSTERS.map(Into::into).into(),
-        algorithm: LbAlgorithm::LEAST_REQUEST,
-        overprovisioning_percent: 140,
-        panic_threshold_percent: 0,
-        drop_per_million: 0,
-        outlier_detection: None,
-        health_check: None,
-    }
+    LbDecision { panic_threshold_percent: 0, ..LbDecision::new(groups, CLUSTERS.map(Into::into).into()) }
 }
 
 /// The clusters that pods of these tests run in.
