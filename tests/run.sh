@@ -18,7 +18,7 @@ step "tools"
 # Commands that the tests run, and the distribution's packages that have them. Go builds a registry of images, and
 # kube-apiserver, etcd and kubectl where nobody says where they are.
 declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [go]=golang-go
-  [node]=nodejs [npm]=npm [git]=git)
+  [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv)
 lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")

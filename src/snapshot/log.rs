@@ -74,7 +74,7 @@ impl ChangeLog {
         let mut newer = newer.map(|entry| &entry.names[ty.index()]).filter(|names| !names.is_empty());
         match (newer.next(), newer.next()) {
             (None, _) => Changes::none(),
-            // Streams are rarely further behind, and then they all share this.
+            // Everybody who is one change behind shares its names.
             (Some(only), None) => Changes::Exact(only.clone()),
             (Some(last), Some(before)) => {
                 let all: BTreeSet<&Arc<str>> =

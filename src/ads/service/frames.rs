@@ -2,8 +2,8 @@
 //! others how long it is (gRPC over HTTP/2, "Length-Prefixed-Message").
 //!
 //! Written here because streams are many and mostly idle: a codec's buffers keep the size of the largest message that they
-//! ever held, which of a first subscription and its answer is a hundred times what an idle stream needs. Here a message's
-//! memory goes when the message is done with.
+//! ever held, and the largest are the first subscription and its answer. Here a message's memory goes when the message is
+//! done with.
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -234,7 +234,7 @@ impl Task {
         });
         let blocked = self.out.blocked_since().map(|since| since + self.shared.limits.write_timeout);
         let deadline = machine.into_iter().chain(blocked).min().unwrap_or_else(|| Instant::now() + IDLE);
-        // An alarm that rings too early does no harm, and setting it anew for each message would cost more than that.
+        // It is not set anew for each message: when it rings too early, it is looked at what is due and set again.
         if self.alarm.is_elapsed() || self.alarm.deadline() > deadline.into() {
             self.alarm.as_mut().reset(deadline.into());
         }

@@ -64,7 +64,7 @@ impl<'a> Groups<'a> {
     pub fn add_by_locality(&mut self, endpoints: &[u32], priorities: &[u32]) {
         let question = self.question;
         let (localities, weights) = (&question.endpoints.localities[..], &question.endpoints.weights[..]);
-        // Questions have endpoints of one locality beside each other, so that they can be taken over in a few pieces.
+        // Where endpoints of one locality stand beside each other, they can be taken over in a few pieces.
         let most_runs = MOST_RUNS.max(4 * question.localities.len());
         let mut runs = Vec::with_capacity(most_runs);
         let mut start = 0;
