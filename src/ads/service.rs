@@ -21,6 +21,7 @@ use tonic::server::NamedService;
 use self::frames::{Frames, Requests};
 use super::metrics::add;
 use super::net;
+use super::stream::Plans;
 use super::{Event, Limits, Metrics, Millis, Protocol, Registry, StreamId};
 use crate::snapshot::ResourceType;
 
@@ -42,6 +43,7 @@ struct Shared {
     limits: Arc<Limits>,
     registry: Registry,
     metrics: Arc<Metrics>,
+    plans: Plans,
     next_stream: AtomicU64,
     open: Mutex<Open>,
     clock: Clock,
@@ -88,6 +90,7 @@ impl AdsServer {
             limits: Arc::new(limits),
             registry: Registry::default(),
             metrics: Arc::default(),
+            plans: Plans::default(),
             next_stream: AtomicU64::new(1),
             open: Mutex::default(),
             clock: Clock::new(),

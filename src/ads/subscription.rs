@@ -1,7 +1,11 @@
 //! What a client asked for, of one type (rules 7 to 9, 16).
 
+use std::cmp::Ordering;
+use std::collections::btree_set::Range;
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::iter::Peekable;
+use std::sync::{Arc, LazyLock};
 
 use super::{Limits, Violation};
 use crate::snapshot::ResourceType;
@@ -30,6 +34,17 @@ pub struct Subscription {
     begun: bool,
     wildcard: Wildcard,
     names: BTreeSet<Arc<str>>,
+    /// The sum of the names' hashes.
+    sum: u64,
+}
+
+/// Equal subscriptions have equal ones. Different ones have equal ones as rarely as 64-bit numbers agree by chance: the
+/// names are hashed with keys of this process, which no client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriptionMark {
+    is_wildcard: bool,
+    count: usize,
+    sum: u64,
 }
 
 /// What a request is about.
@@ -62,6 +77,42 @@ pub struct SubscriptionChange {
     pub not_understood: Vec<Arc<str>>,
 }
 
+fn hash(name: &str) -> u64 {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(name)
+}
+
+/// How far [`Subscription::walk`] goes step by step before it looks a name up.
+const STEPS: usize = 4;
+
+/// See [`Subscription::walk`].
+pub(super) struct Walk<'a> {
+    sub: &'a Subscription,
+    next: Peekable<Range<'a, Arc<str>>>,
+}
+
+impl Walk<'_> {
+    /// Whether the resource is wanted. Its name comes after those that were asked for before.
+    pub(super) fn covers(&mut self, name: &Arc<str>) -> bool {
+        if self.sub.is_wildcard() {
+            return true;
+        }
+        for _ in 0..STEPS {
+            let Some(next) = self.next.peek() else { return false };
+            if Arc::ptr_eq(next, name) {
+                return true;
+            }
+            match (*next).cmp(name) {
+                Ordering::Less => _ = self.next.next(),
+                Ordering::Equal => return true,
+                Ordering::Greater => return false,
+            }
+        }
+        self.next = self.sub.names.range::<Arc<str>, _>(name..).peekable();
+        self.next.peek().is_some_and(|next| *next == name)
+    }
+}
+
 impl Subscription {
     /// Whether there was a request of this type.
     pub fn begun(&self) -> bool {
@@ -76,6 +127,19 @@ impl Subscription {
     /// Whether the resource is wanted.
     pub fn covers(&self, name: &str) -> bool {
         self.is_wildcard() || self.names.contains(name)
+    }
+
+    /// What tells it from others of the same type.
+    pub(super) fn mark(&self) -> SubscriptionMark {
+        match self.is_wildcard() {
+            true => SubscriptionMark { is_wildcard: true, count: 0, sum: 0 },
+            false => SubscriptionMark { is_wildcard: false, count: self.names.len(), sum: self.sum },
+        }
+    }
+
+    /// Looks names up that come in their order.
+    pub(super) fn walk(&self) -> Walk<'_> {
+        Walk { sub: self, next: self.names.range::<Arc<str>, _>(..).peekable() }
     }
 
     /// The names that were given one by one.
@@ -96,7 +160,7 @@ impl Subscription {
         if self.begun && self.wildcard == wildcard && self.is_exactly(names) {
             return Ok(change);
         }
-        let next = Self { begun: true, wildcard, names: BTreeSet::new() };
+        let next = Self { begun: true, wildcard, names: BTreeSet::new(), sum: 0 };
         let before = std::mem::replace(self, next);
         let known = |name: &str| before.names.get(name).cloned().or_else(|| (asked.known)(name));
         self.add(Asked { known: &known, ..asked }, names, limits, &mut change)?;
@@ -153,6 +217,7 @@ impl Subscription {
         for name in unsubscribe {
             // Rule 9: what was never subscribed by name cannot be unsubscribed by name.
             let Some(name) = self.names.take(name.as_str()) else { continue };
+            self.sum = self.sum.wrapping_sub(hash(&name));
             if self.is_wildcard() { change.asked.push(name) } else { change.dropped.push(name) }
         }
         self.add(asked, subscribe, limits, &mut change)?;
@@ -185,6 +250,7 @@ impl Subscription {
             }
             let name = (asked.known)(name).unwrap_or_else(|| Arc::from(name.as_str()));
             if self.names.insert(name.clone()) {
+                self.sum = self.sum.wrapping_add(hash(&name));
                 change.added.push(name.clone());
             }
             change.asked.push(name);

@@ -75,17 +75,34 @@ fn put_resource(out: &mut impl BufMut, resource: &Resource) {
     put_field(out, 3, resource.name().as_bytes());
 }
 
+/// Length of the field that a response of the protocol has for a resource.
+pub(super) fn nested_resource_len(protocol: Protocol, resource: &Resource) -> usize {
+    match protocol {
+        Protocol::Sotw => nested_len(any_len(resource)),
+        Protocol::Delta => nested_len(resource_len(resource)),
+    }
+}
+
+/// Writes that field.
+pub(super) fn put_nested_resource(protocol: Protocol, resource: &Resource, out: &mut impl BufMut) {
+    match protocol {
+        Protocol::Sotw => {
+            put_nested(out, 2, any_len(resource));
+            put_any(out, resource);
+        }
+        Protocol::Delta => {
+            put_nested(out, 2, resource_len(resource));
+            put_resource(out, resource);
+        }
+    }
+}
+
 impl Response {
     /// Length of the encoded message in bytes.
     pub fn encoded_len(&self) -> usize {
         let strings = field_len(self.version.len()) + field_len(self.type_url.len()) + field_len(self.nonce.len());
-        let of_one = |resource: &Resource| match self.protocol {
-            Protocol::Sotw => nested_len(any_len(resource)),
-            Protocol::Delta => nested_len(resource_len(resource)),
-        };
-        let resources: usize = self.resources.iter().map(|resource| of_one(resource)).sum();
         let removed: usize = self.removed.iter().map(|name| nested_len(name.len())).sum();
-        strings + resources + removed
+        strings + self.resources.encoded_len(self.protocol) + removed
     }
 
     /// Writes a `DiscoveryResponse` (version_info 1, resources 2, type_url 4, nonce 5) or a
@@ -94,7 +111,7 @@ impl Response {
     pub fn encode(&self, out: &mut impl BufMut) {
         self.encode_head(out);
         for resource in &self.resources {
-            self.encode_resource(resource, out);
+            put_nested_resource(self.protocol, resource, out);
         }
         self.encode_rest(out);
     }
@@ -102,20 +119,6 @@ impl Response {
     /// What comes before the resources.
     pub(super) fn encode_head(&self, out: &mut impl BufMut) {
         put_field(out, 1, self.version.as_bytes());
-    }
-
-    /// One of its resources.
-    pub(super) fn encode_resource(&self, resource: &Resource, out: &mut impl BufMut) {
-        match self.protocol {
-            Protocol::Sotw => {
-                put_nested(out, 2, any_len(resource));
-                put_any(out, resource);
-            }
-            Protocol::Delta => {
-                put_nested(out, 2, resource_len(resource));
-                put_resource(out, resource);
-            }
-        }
     }
 
     /// What comes after the resources.

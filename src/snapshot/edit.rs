@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::log::Entry;
-use super::{Lint, Resource, ResourceType, XdsSnapshot};
+use super::{Lint, Resource, ResourceType, SnapshotMark, XdsSnapshot};
 
 /// An edit of a snapshot: the maps are shared with it until they are changed.
 pub struct Edit {
@@ -81,6 +81,7 @@ impl Edit {
         if entry.names.iter().all(|names| names.is_empty()) {
             return None;
         }
+        self.next.mark = SnapshotMark::next();
         self.next.generation = entry.generation;
         self.next.log.push(entry);
         Some(Arc::new(self.next))

@@ -19,8 +19,10 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 pub use edit::{Edit, SnapshotBuilder};
 pub use log::Changes;
@@ -60,6 +62,18 @@ impl fmt::Debug for SetVersion {
     }
 }
 
+/// Tells one snapshot of this process from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotMark(u64);
+
+impl SnapshotMark {
+    /// One that no snapshot has yet.
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// The resources of one type.
 #[derive(Clone, Default)]
 struct Table {
@@ -71,6 +85,7 @@ struct Table {
 /// An immutable set of resources at one generation. Cloning the `Arc` is how streams hold it.
 #[derive(Clone)]
 pub struct XdsSnapshot {
+    mark: SnapshotMark,
     generation: u64,
     /// Snapshots made from each other by edits share this; generations compare only among them.
     lineage: Arc<()>,
@@ -81,7 +96,18 @@ pub struct XdsSnapshot {
 impl XdsSnapshot {
     /// A snapshot without resources, at generation 0, which starts a lineage of its own.
     pub fn empty() -> Arc<Self> {
-        Arc::new(Self { generation: 0, lineage: Arc::new(()), tables: Default::default(), log: ChangeLog::default() })
+        Arc::new(Self {
+            mark: SnapshotMark::next(),
+            generation: 0,
+            lineage: Arc::new(()),
+            tables: Default::default(),
+            log: ChangeLog::default(),
+        })
+    }
+
+    /// What tells it from all others.
+    pub fn mark(&self) -> SnapshotMark {
+        self.mark
     }
 
     /// Counts edits since [`XdsSnapshot::empty`]. Local to this process: replicas agree on
@@ -137,6 +163,23 @@ impl XdsSnapshot {
         } else {
             Changes::Everything
         }
+    }
+
+    /// What differs between an earlier snapshot and this one, in the order of the names: each with the resource that it has
+    /// here, or `None` where it has none. O(what differs) within a lineage, O(resources) beyond.
+    pub fn difference<'a>(
+        &'a self,
+        earlier: &'a XdsSnapshot,
+        ty: ResourceType,
+    ) -> impl Iterator<Item = (&'a Arc<str>, Option<&'a Arc<Resource>>)> {
+        let [before, now] = [earlier, self].map(|snapshot| &snapshot.tables[ty.index()].resources);
+        before.diff(now).filter_map(|item| match item {
+            DiffItem::Add(name, now) => Some((name, Some(now))),
+            DiffItem::Remove(name, _) => Some((name, None)),
+            DiffItem::Update { old: (_, old), new: (name, now) } => {
+                (old.version() != now.version()).then_some((name, Some(now)))
+            }
+        })
     }
 
     /// Begins an edit of this snapshot.

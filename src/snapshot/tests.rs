@@ -149,3 +149,26 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn the_difference_is_what_differs(edits in proptest::collection::vec((0..40u8, 0..4u8), 1..120), from in 0..120usize) {
+        let ty = ResourceType::Endpoint;
+        let mut builder = SnapshotBuilder::new();
+        let mut all = vec![builder.latest().clone()];
+        for (name, body) in edits {
+            let name = format!("s{name}");
+            all.extend(builder.update(|edit| match body {
+                0 => _ = edit.remove(ty, &name),
+                _ => _ = edit.set(resource(ty, &name, &body.to_string())),
+            }));
+        }
+        let (from, to) = (&all[from % all.len()], builder.latest());
+        let told: Vec<_> = to.difference(from, ty).map(|(name, now)| (name.clone(), now.cloned())).collect();
+        let version = |snapshot: &XdsSnapshot, name: &str| snapshot.get(ty, name).map(|r| r.version().clone());
+        let names: BTreeSet<Arc<str>> = from.resources(ty).chain(to.resources(ty)).map(|r| r.name().clone()).collect();
+        let differs = names.into_iter().filter(|name| version(from, name) != version(to, name));
+        let expected: Vec<_> = differs.map(|name| (name.clone(), to.get(ty, &name).cloned())).collect();
+        prop_assert_eq!(told, expected);
+    }
+}

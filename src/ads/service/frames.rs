@@ -21,6 +21,7 @@ use tonic::codegen::http::{self, HeaderMap, HeaderValue};
 
 use crate::ads::Protocol;
 use crate::ads::stream::{Request, Response};
+use crate::ads::wire::put_nested_resource;
 
 /// Bytes before a message.
 const PREFIX: usize = 5;
@@ -115,10 +116,19 @@ impl Requests {
 /// memory as a whole beside the resources that all share.
 struct Writing {
     response: Box<Response>,
-    /// Bytes of prefix and message that are still to come.
-    left: usize,
-    /// The next resource.
-    next: usize,
+    /// Bytes of prefix and message.
+    length: usize,
+    next: Next,
+}
+
+/// What comes next.
+enum Next {
+    Head,
+    /// The resources as all streams write them that are sent the same.
+    Shared(Bytes),
+    /// The resources from this one on.
+    Each(usize),
+    Nothing,
 }
 
 impl Writing {
@@ -128,29 +138,51 @@ impl Writing {
         if u32::try_from(length).is_err() {
             return Err(Status::resource_exhausted(format!("a response of {length} bytes is too large for gRPC")));
         }
-        Ok(Self { response, left: PREFIX + length, next: 0 })
+        Ok(Self { response, length: PREFIX + length, next: Next::Head })
     }
 
     /// The next piece; `None` after the last.
     fn piece(&mut self) -> Option<Bytes> {
-        if self.left == 0 {
-            return None;
+        match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::Head => {
+                let mut out = Vec::with_capacity(self.length.min(PIECE));
+                out.put_u8(0);
+                out.put_u32((self.length - PREFIX) as u32);
+                self.response.encode_head(&mut out);
+                match self.response.resources.encoded(self.response.protocol) {
+                    Some(all) if all.len() <= PIECE => {
+                        out.put_slice(all);
+                        self.response.encode_rest(&mut out);
+                    }
+                    Some(all) => self.next = Next::Shared(all.clone()),
+                    None => self.each(0, &mut out),
+                }
+                Some(Bytes::from(out))
+            }
+            Next::Shared(all) => {
+                self.next = Next::Each(self.response.resources.len());
+                Some(all)
+            }
+            Next::Each(from) => {
+                let mut out = Vec::with_capacity(PIECE);
+                self.each(from, &mut out);
+                Some(Bytes::from(out))
+            }
+            Next::Nothing => None,
         }
-        let mut out = Vec::with_capacity(self.left.min(PIECE));
-        if self.next == 0 {
-            out.put_u8(0);
-            out.put_u32((self.left - PREFIX) as u32);
-            self.response.encode_head(&mut out);
+    }
+
+    /// As many resources as a piece holds, and what comes after the last.
+    fn each(&mut self, mut from: usize, out: &mut Vec<u8>) {
+        while let Some(resource) = self.response.resources.get(from).filter(|_| out.len() < PIECE) {
+            put_nested_resource(self.response.protocol, resource, out);
+            from += 1;
         }
-        while let Some(resource) = self.response.resources.get(self.next).filter(|_| out.len() < PIECE) {
-            self.response.encode_resource(resource, &mut out);
-            self.next += 1;
+        if from == self.response.resources.len() {
+            self.response.encode_rest(out);
+        } else {
+            self.next = Next::Each(from);
         }
-        if self.next == self.response.resources.len() {
-            self.response.encode_rest(&mut out);
-        }
-        self.left = self.left.saturating_sub(out.len());
-        Some(Bytes::from(out))
     }
 }
 
@@ -296,13 +328,16 @@ mod tests {
             };
             let mut whole = Vec::new();
             response.encode(&mut whole);
-            let mut writing = Writing::new(Box::new(response)).expect("it can be said");
-            let pieces: Vec<Bytes> = std::iter::from_fn(|| writing.piece()).collect();
             let largest = sizes.iter().max().copied().unwrap_or_default();
-            assert!(pieces.iter().all(|piece| piece.len() < PIECE + largest + 200), "{sizes:?}");
-            let written = pieces.concat();
-            assert_eq!(written[..PREFIX], [&[0][..], &(whole.len() as u32).to_be_bytes()].concat());
-            assert!(written[PREFIX..] == whole, "{sizes:?}");
+            for is_shared in [false, true] {
+                let mut writing = Writing::new(Box::new(response.clone())).expect("it can be said");
+                let pieces: Vec<Bytes> = std::iter::from_fn(|| writing.piece()).collect();
+                let is_small = |piece: &Bytes| piece.len() < PIECE + largest + 200;
+                assert!(is_shared || pieces.iter().all(is_small), "{sizes:?}");
+                let written = pieces.concat();
+                assert_eq!(written[..PREFIX], [&[0][..], &(whole.len() as u32).to_be_bytes()].concat());
+                assert!(written[PREFIX..] == whole, "{sizes:?}");
+            }
         }
     }
 }

@@ -157,6 +157,7 @@ impl Task {
                 info!(stream = %self.id, node = id, peer = self.peer, protocol = self.protocol.label(), "connected");
                 let mut stream = Stream::new(self.id, self.protocol, node, self.shared.limits.clone());
                 stream.tell_acks_of(&self.shared.acks_of);
+                stream.share_plans(&self.shared.plans);
                 let stream = Arc::new(Mutex::new(stream));
                 self.shared.registry.insert(&stream, &self.peer, self.now());
                 // A panic must not leave the owner believing in a client that is gone.
@@ -172,17 +173,19 @@ impl Task {
 
     async fn pump(&mut self, stream: &registry::Shared, mut snapshots: Snapshots, first: Request) -> End {
         let mut outbox: Option<Response> = None;
-        let mut wake = Wake::Snapshot;
+        let mut wake = Wake::Time;
         let mut first = Some(first);
+        // There is a snapshot that was not taken yet; it counts as seen where it woke the task.
+        let mut is_new = true;
         loop {
             let stepped = match wake {
                 Wake::Request(Ok(Some(request))) => self.take(stream, &request),
                 Wake::Request(Ok(None)) | Wake::Hung => return End::Client,
                 Wake::Request(Err(status)) => return End::Status(status),
-                Wake::OwnerGone => return End::Status(Status::unavailable("come back: your place has changed")),
+                Wake::OwnerGone => return owner_gone(),
                 Wake::Snapshot => {
-                    let latest = snapshots.borrow_and_update().clone();
-                    Ok(lock(stream).snapshot_changed(latest.as_ref()))
+                    is_new = true;
+                    Ok(Vec::new())
                 }
                 Wake::Room | Wake::Time => Ok(Vec::new()),
             };
@@ -190,6 +193,17 @@ impl Task {
                 Ok(reports) => reports,
                 Err(violation) => return self.violated(violation),
             };
+            if outbox.is_none() && lock(stream).follows_snapshots() {
+                match snapshots.has_changed() {
+                    Ok(has_changed) if has_changed || is_new => {
+                        is_new = false;
+                        let latest = snapshots.borrow_and_update().clone();
+                        reports.extend(lock(stream).snapshot_changed(latest.as_ref()));
+                    }
+                    Ok(_) => {}
+                    Err(_) => return owner_gone(),
+                }
+            }
             if let Some(request) = first.take() {
                 match self.take(stream, &request) {
                     Ok(more) => reports.extend(more),
@@ -238,6 +252,8 @@ impl Task {
         if self.alarm.is_elapsed() || self.alarm.deadline() > deadline.into() {
             self.alarm.as_mut().reset(deadline.into());
         }
+        // A stream that could not send what changed is not woken for it: it takes the latest when it can.
+        let follows = outbox.is_none() && lock(stream).follows_snapshots();
         tokio::select! {
             biased;
             permit = self.out.frames.reserve(), if outbox.is_some() => match (permit, outbox.take()) {
@@ -249,7 +265,7 @@ impl Task {
                 _ => Wake::Hung,
             },
             request = self.requests.next() => Wake::Request(request.map(|request| request.map(Box::new))),
-            changed = snapshots.changed() => if changed.is_ok() { Wake::Snapshot } else { Wake::OwnerGone },
+            changed = snapshots.changed(), if follows => if changed.is_ok() { Wake::Snapshot } else { Wake::OwnerGone },
             () = self.out.frames.closed() => Wake::Hung,
             () = self.alarm.as_mut() => Wake::Time,
         }
@@ -287,6 +303,10 @@ impl Task {
         };
         self.shared.events.send(event).await
     }
+}
+
+fn owner_gone() -> End {
+    End::Status(Status::unavailable("come back: your place has changed"))
 }
 
 fn count(shared: &Shared, response: &Response) {

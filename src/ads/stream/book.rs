@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use super::Report;
 use super::holdings::Holdings;
+use super::plans::Plan;
+use super::resources::Resources;
 use crate::ads::subscription::{Subscription, SubscriptionChange};
 use crate::ads::{Millis, Protocol, Versioned};
 use crate::snapshot::{Changes, Resource, ResourceType, SetVersion, XdsSnapshot};
@@ -55,13 +57,15 @@ pub(super) struct Refused {
 /// What the next response of a type holds.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) resources: Vec<Arc<Resource>>,
+    pub(super) resources: Resources,
     pub(super) removed: Vec<Arc<str>>,
     /// Of complete lists: the version of exactly these resources.
     pub(super) list_version: Option<SetVersion>,
     /// With this the client has exactly what it wants of the snapshot, so that its ACK is that and nothing needs to be
     /// noted for each resource.
     plain: Option<Arc<XdsSnapshot>>,
+    /// Where it comes from, so that other streams find it there.
+    _plan: Option<Arc<Plan>>,
 }
 
 /// A response that was not answered yet.
@@ -108,6 +112,9 @@ pub(super) struct Book {
     pub(super) known: Holdings,
     pub(super) refused: HashMap<Arc<str>, Vec<Refused>>,
     pending: BTreeMap<Arc<str>, Why>,
+    /// Besides those, what differs between this snapshot and the one that the client has, or is about to have, exactly:
+    /// not looked up as long as nothing else is to be said.
+    behind: Option<Arc<XdsSnapshot>>,
     /// The first name that did not fit into the last response. The next one goes on from there: where more changes than
     /// fits, the same names would come first again and again.
     resume: Option<Arc<str>>,
@@ -141,6 +148,7 @@ impl Book {
             known: Holdings::new(ty, protocol == Protocol::Sotw && ty.is_complete_list()),
             refused: HashMap::new(),
             pending: BTreeMap::new(),
+            behind: None,
             resume: None,
             suspects: VecDeque::new(),
             answer_due: false,
@@ -164,13 +172,21 @@ impl Book {
 
     /// Whether anything that is in the snapshot waits to be sent, and not only removals. O(pending).
     pub(super) fn has_pending_of(&self, snapshot: &XdsSnapshot) -> bool {
-        let others = self.answer_due || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
+        let others = self.answer_due
+            || self.behind.is_some()
+            || !self.suspects.is_empty()
+            || !self.not_understood_due.is_empty();
         others || self.pending.keys().any(|name| snapshot.get(self.ty, name).is_some())
     }
 
     /// Whether there is something left to look at.
     pub(super) fn has_pending(&self) -> bool {
-        self.answer_due || !self.pending.is_empty() || !self.suspects.is_empty() || !self.not_understood_due.is_empty()
+        !self.pending.is_empty() || self.behind.is_some() || self.has_other_pending()
+    }
+
+    /// The same, but for what changed in the snapshot.
+    fn has_other_pending(&self) -> bool {
+        self.answer_due || !self.suspects.is_empty() || !self.not_understood_due.is_empty()
     }
 
     /// Whether nothing is left to look at and nothing waits for an answer.
@@ -272,10 +288,17 @@ impl Book {
         }
     }
 
-    /// Looks at what changed, as far as it is wanted.
-    pub(super) fn snapshot_changed(&mut self, changes: Changes, snapshot: &XdsSnapshot) {
-        match changes {
-            Changes::Everything => self.compare_all(snapshot),
+    /// Looks at what changed between two snapshots, as far as it is wanted.
+    pub(super) fn snapshot_changed(&mut self, before: &XdsSnapshot, next: &Arc<XdsSnapshot>) {
+        if before.version(self.ty) == next.version(self.ty) {
+            return;
+        }
+        if self.may_fall_behind() {
+            self.behind = Some(next.clone());
+            return;
+        }
+        match next.changed_from(before, self.ty) {
+            Changes::Everything => self.compare_all(next),
             Changes::Exact(names) => {
                 let wanted = names.iter().filter(|name| self.sub.covers(name)).map(|name| (name.clone(), Why::Changed));
                 if self.pending.is_empty() {
@@ -285,6 +308,27 @@ impl Book {
                 for (name, why) in wanted {
                     self.pending.entry(name).or_insert(why);
                 }
+            }
+        }
+    }
+
+    /// Whether what changes need not be looked up now. Assignments are what changes every day, and no other type waits
+    /// for them.
+    fn may_fall_behind(&self) -> bool {
+        let is_plain = self.in_flight.as_ref().is_none_or(|sent| sent.batch.plain.is_some());
+        let is_even = self.pending.is_empty() && self.refused.is_empty() && !self.has_other_pending();
+        let may_begin = is_plain && is_even && self.known.exactly().is_some();
+        self.ty == ResourceType::Endpoint && (self.behind.is_some() || may_begin)
+    }
+
+    /// Looks up what changed and was left for later.
+    fn catch_up(&mut self) {
+        let Some(target) = self.behind.take() else { return };
+        let in_flight = self.in_flight.as_ref().and_then(|sent| sent.batch.plain.as_ref());
+        let Some(since) = in_flight.or(self.known.exactly()).cloned() else { return self.compare_all(&target) };
+        for (name, _) in target.difference(&since, self.ty) {
+            if self.sub.covers(name) {
+                self.pend(name, Why::Changed);
             }
         }
     }
@@ -308,6 +352,7 @@ impl Book {
 
     /// Notes for each resource in flight that it is, where that is not to be told from the whole any longer.
     fn note_each(&mut self) {
+        self.catch_up();
         let Some(sent) = &mut self.in_flight else { return };
         if sent.batch.plain.take().is_none() {
             return;
@@ -316,8 +361,8 @@ impl Book {
             let offered = Some(self.known.held(resource));
             self.known.entry(&self.sub, resource.name()).offered = offered;
         }
-        sent.unproved.clone_from(&sent.batch.resources);
-        sent.suspicious.clone_from(&sent.batch.resources);
+        sent.unproved = sent.batch.resources.to_vec();
+        sent.suspicious = sent.batch.resources.to_vec();
     }
 
     /// Notes that a response is on its way. Returns those of its resources that the client takes as a
@@ -325,7 +370,7 @@ impl Book {
     pub(super) fn sent(&mut self, batch: Batch, nonce: String, now: Millis) -> Vec<Arc<Resource>> {
         if batch.plain.is_some() {
             // Whoever has the client's clusters in mind is told of them; nobody asks of the others.
-            let changed = if self.ty == ResourceType::Cluster { batch.resources.clone() } else { Vec::new() };
+            let changed = if self.ty == ResourceType::Cluster { batch.resources.to_vec() } else { Vec::new() };
             self.begin_flight(batch, nonce, now, Vec::new(), Vec::new());
             return changed;
         }

@@ -7,6 +7,8 @@ mod book;
 mod debug;
 mod delta;
 mod holdings;
+mod plans;
+mod resources;
 mod sotw;
 mod unserved;
 
@@ -23,6 +25,8 @@ use super::{Limits, Millis, NodeInfo, Protocol, StreamId, Versioned, Violation};
 use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
 
 pub use debug::{StreamDebug, TypeDebug};
+pub use plans::Plans;
+pub use resources::Resources;
 
 /// A request of either protocol.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +68,7 @@ pub struct Response {
     /// The nonce: of this stream and type only (rule 1).
     pub nonce: String,
     /// The resources.
-    pub resources: Vec<Arc<Resource>>,
+    pub resources: Resources,
     /// Names that do not exist or exist no longer; empty in SotW.
     pub removed: Vec<Arc<str>>,
 }
@@ -115,6 +119,7 @@ pub struct Stream {
     protocol: Protocol,
     node: NodeInfo,
     limits: Arc<Limits>,
+    plans: Plans,
     snapshot: Option<Arc<XdsSnapshot>>,
     books: [Book; ResourceType::COUNT],
     unserved: BTreeMap<Arc<str>, Unserved>,
@@ -143,6 +148,7 @@ impl Stream {
             protocol,
             node,
             limits,
+            plans: Plans::default(),
             snapshot: None,
             books: ResourceType::ALL.map(|ty| Book::new(ty, protocol)),
             unserved: BTreeMap::new(),
@@ -161,6 +167,11 @@ impl Stream {
         for book in &mut self.books {
             book.tells_acks = types.contains(&book.ty);
         }
+    }
+
+    /// What is decided for this stream is shared with those that have the same plans. At first they are its own.
+    pub fn share_plans(&mut self, plans: &Plans) {
+        self.plans = plans.clone();
     }
 
     /// The snapshot that is served.
@@ -207,7 +218,7 @@ impl Stream {
         let mut reports = Vec::new();
         for book in self.books.iter_mut().filter(|book| book.sub.begun()) {
             match &before {
-                Some(before) => book.snapshot_changed(next.changed_from(before, book.ty), next),
+                Some(before) => book.snapshot_changed(before, next),
                 None => {
                     book.compare_all(next);
                     reports.extend(book.proved_initially());
@@ -215,6 +226,13 @@ impl Stream {
             }
         }
         reports
+    }
+
+    /// Whether a new snapshot is to be taken now. While assignments wait for their ACK, which a client gives at once, what
+    /// changes meanwhile is left to add up: a client that is slower than the changes takes the latest of each at its own
+    /// pace, and costs nothing in between.
+    pub fn follows_snapshots(&self) -> bool {
+        self.book(ResourceType::Endpoint).in_flight.is_none()
     }
 
     /// The next response to send, or `None` until something happens.
@@ -241,7 +259,7 @@ impl Stream {
             let may_remove = !serves_a_drain && (overdue || self.may_remove(ty));
             let removals = if may_remove { Removals::Now } else { Removals::Held };
             let max_bytes = self.limits.max_response_bytes;
-            if let Some(batch) = self.book_mut(ty).plan(&snapshot, removals, max_bytes) {
+            if let Some(batch) = self.books[ty.index()].plan(&snapshot, &self.plans, removals, max_bytes) {
                 return Some(self.send(ty, batch, &snapshot, now));
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Request, Response, Stream};
+use super::{Request, Resources, Response, Stream};
 use crate::ads::Violation;
 
 /// Types that are not served but asked for on one stream. An Envoy asks for a handful (secrets,
@@ -67,7 +67,7 @@ impl Stream {
         state.in_flight = Some(nonce.clone());
         let removed = std::mem::take(&mut state.removed).into_iter().collect();
         let (protocol, version) = (self.protocol, "0".to_owned());
-        Some(Response { protocol, ty: None, type_url, version, nonce, resources: Vec::new(), removed })
+        Some(Response { protocol, ty: None, type_url, version, nonce, resources: Resources::default(), removed })
     }
 
     /// The types that were asked for and are not served.

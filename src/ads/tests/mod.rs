@@ -9,4 +9,5 @@ mod order;
 mod rules;
 mod service;
 mod sim;
+mod subscription;
 mod wire;

@@ -155,7 +155,7 @@ impl Book {
 /// What of a batch the client's text is about. What it accepted before in the same version is not
 /// suspected, unless nothing else was sent.
 fn blame(detail: &str, batch: &Batch, suspicious: &[Arc<Resource>]) -> BTreeMap<Arc<str>, String> {
-    let candidates = if suspicious.is_empty() { &batch.resources } else { suspicious };
+    let candidates = if suspicious.is_empty() { &*batch.resources } else { suspicious };
     if let [only] = candidates {
         return BTreeMap::from([(only.name().clone(), detail.to_owned())]);
     }

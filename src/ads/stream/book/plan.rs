@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Batch, Book, Removals, Why};
 use crate::ads::Protocol;
+use crate::ads::stream::plans::Plans;
 use crate::snapshot::{Resource, SetVersion, XdsSnapshot};
 
 impl Book {
@@ -12,11 +13,15 @@ impl Book {
     pub(in crate::ads::stream) fn plan(
         &mut self,
         snapshot: &Arc<XdsSnapshot>,
+        plans: &Plans,
         removals: Removals,
         max_bytes: usize,
     ) -> Option<Batch> {
         if self.in_flight.is_some() {
             return None;
+        }
+        if let Some(batch) = self.follow(snapshot, plans, removals, max_bytes) {
+            return Some(batch);
         }
         while self.has_pending() {
             let scope = self.suspects.pop_front();
@@ -46,6 +51,40 @@ impl Book {
         None
     }
 
+    /// What changed since the client had exactly what it wants, where nothing else is to be said and it fits into one
+    /// response. Otherwise it becomes pending, name by name.
+    fn follow(
+        &mut self,
+        snapshot: &Arc<XdsSnapshot>,
+        plans: &Plans,
+        removals: Removals,
+        max_bytes: usize,
+    ) -> Option<Batch> {
+        self.behind.as_ref()?;
+        let is_plain = self.pending.is_empty() && self.refused.is_empty() && !self.has_other_pending();
+        if is_plain && let Some(base) = self.known.exactly() {
+            let plan = plans.get(base, snapshot, self.ty, &self.sub);
+            // In SotW nothing says that an assignment or a route is gone.
+            let may_remove = removals == Removals::Now && self.protocol == Protocol::Delta;
+            if plan.bytes <= max_bytes && (plan.removed.is_empty() || may_remove) {
+                self.behind = None;
+                if plan.resources.is_empty() && plan.removed.is_empty() {
+                    self.known.advance(snapshot.clone());
+                    return None;
+                }
+                return Some(Batch {
+                    resources: plan.resources.clone(),
+                    removed: plan.removed.to_vec(),
+                    list_version: None,
+                    plain: Some(snapshot.clone()),
+                    _plan: Some(plan),
+                });
+            }
+        }
+        self.catch_up();
+        None
+    }
+
     /// All that is pending, where it is nothing but what changed since the client had exactly what it wants, and fits into
     /// one response.
     fn plain(&mut self, snapshot: &Arc<XdsSnapshot>, removals: Removals, max_bytes: usize) -> Option<Batch> {
@@ -54,22 +93,20 @@ impl Book {
         if is_more || self.pending.is_empty() || self.pending.values().any(|why| *why != Why::Changed) {
             return None;
         }
-        let mut batch = Batch { plain: Some(snapshot.clone()), ..Batch::default() };
-        batch.resources.reserve_exact(self.pending.len());
-        let mut bytes = 0;
+        let (mut resources, mut removed, mut bytes) = (Vec::with_capacity(self.pending.len()), Vec::new(), 0);
         for name in self.pending.keys() {
             match (base.get(self.ty, name), snapshot.get(self.ty, name)) {
                 (None, None) => {}
                 (Some(before), Some(now)) if before.version() == now.version() => {}
                 (_, Some(now)) => {
                     bytes += name.len() + now.body().len();
-                    batch.resources.push(now.clone());
+                    resources.push(now.clone());
                 }
                 // In SotW nothing says that an assignment or a route is gone.
                 (Some(_), None) if removals == Removals::Held || self.protocol == Protocol::Sotw => return None,
                 (Some(_), None) => {
                     bytes += name.len();
-                    batch.removed.push(name.clone());
+                    removed.push(name.clone());
                 }
             }
             if bytes > max_bytes {
@@ -77,7 +114,7 @@ impl Book {
             }
         }
         self.pending = BTreeMap::new();
-        Some(batch)
+        Some(Batch { resources: resources.into(), removed, plain: Some(snapshot.clone()), ..Batch::default() })
     }
 
     /// Some of what is pending, split by size (rule 20).
@@ -88,9 +125,9 @@ impl Book {
         max_bytes: usize,
         scope: Option<&BTreeSet<Arc<str>>>,
     ) -> Batch {
-        let removed: Vec<Arc<str>> = std::mem::take(&mut self.not_understood_due).into_iter().collect();
+        let mut removed: Vec<Arc<str>> = std::mem::take(&mut self.not_understood_due).into_iter().collect();
         let mut bytes: usize = removed.iter().map(|name| name.len()).sum();
-        let mut batch = Batch { removed, ..Batch::default() };
+        let mut resources = Vec::new();
         let mut todo = self.resume.take().map_or_else(BTreeMap::new, |name| self.pending.split_off(&name));
         let mut then = std::mem::take(&mut self.pending);
         let mut later = BTreeMap::new();
@@ -113,11 +150,11 @@ impl Book {
                 }
                 (Some(resource), true) => {
                     bytes += size;
-                    batch.resources.push(resource.clone());
+                    resources.push(resource.clone());
                 }
                 (None, true) => {
                     bytes += size;
-                    batch.removed.push(name);
+                    removed.push(name);
                 }
                 // In SotW nothing says that an assignment or a route is gone: the client has it until it wants it
                 // no longer.
@@ -127,7 +164,7 @@ impl Book {
         later.append(&mut todo);
         later.append(&mut then);
         self.pending = later;
-        batch
+        Batch { resources: resources.into(), removed, ..Batch::default() }
     }
 
     fn is_due(&self, name: &Arc<str>, resource: Option<&Arc<Resource>>, why: Why) -> bool {
@@ -168,7 +205,7 @@ impl Book {
         let resources: Vec<Arc<Resource>> = list.into_values().cloned().collect();
         let list_version = resources.iter().fold(SetVersion::default(), |version, r| version.with(r));
         self.pending = held;
-        Batch { resources, removed, list_version: Some(list_version), plain: None }
+        Batch { resources: resources.into(), removed, list_version: Some(list_version), ..Batch::default() }
     }
 
     fn last_accepted(&self, name: &Arc<str>) -> Option<&Arc<Resource>> {

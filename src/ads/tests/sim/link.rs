@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::client::{Client, Kind};
-use crate::ads::stream::{Report, Request, Response, Stream};
+use crate::ads::stream::{Plans, Report, Request, Response, Stream};
 use crate::ads::tests::client::{Cluster, Listener, Route, is_bad, node};
 use crate::ads::{Limits, Millis, NodeInfo, Protocol, StreamId};
 use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
@@ -50,11 +50,19 @@ pub(super) struct Asked {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, replica: usize, client: &Client, limits: &Arc<Limits>, capacity: usize) -> Self {
+    pub(super) fn new(
+        id: u64,
+        replica: usize,
+        client: &Client,
+        (limits, plans): (&Arc<Limits>, &Plans),
+        capacity: usize,
+    ) -> Self {
         let node = NodeInfo::read(Some(&node(&client.name))).expect("a node with an id");
+        let mut stream = Stream::new(StreamId(id), client.protocol, node, limits.clone());
+        stream.share_plans(plans);
         Self {
             replica,
-            stream: Stream::new(StreamId(id), client.protocol, node, limits.clone()),
+            stream,
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             capacity,
@@ -171,7 +179,7 @@ impl Link {
         assert!(self.nonces.insert(response.nonce.clone()), "rule 1: the nonce {} again", response.nonce);
         let told = &mut self.told[ty.index()];
         assert!(told.begun, "{ty} was never asked for");
-        let sent = (response.nonce.clone(), response.resources.clone(), response.removed.clone());
+        let sent = (response.nonce.clone(), response.resources.to_vec(), response.removed.clone());
         let before = told.unanswered.replace(sent);
         assert!(before.is_none(), "rule 21: two responses of {ty} are in flight");
 

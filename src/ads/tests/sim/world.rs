@@ -9,6 +9,7 @@ use super::client::{Client, Kind};
 use super::content::{Content, Replica};
 use super::link::Link;
 use super::random::Random;
+use crate::ads::stream::Plans;
 use crate::ads::tests::client::{Cluster, Endpoint, Listener, Route, is_bad, line};
 use crate::ads::{Limits, Millis, Protocol};
 use crate::snapshot::ResourceType;
@@ -45,6 +46,7 @@ pub(super) struct World {
     random: Random,
     now: Millis,
     limits: Arc<Limits>,
+    plans: Plans,
     /// Nothing is hurried, so that make-before-break holds without exception.
     patient: bool,
     content: Content,
@@ -93,6 +95,7 @@ impl World {
             random,
             now: 1_000,
             limits: Arc::new(limits),
+            plans: Plans::default(),
             patient,
             content,
             replicas,
@@ -206,7 +209,7 @@ impl World {
         self.streams += 1;
         let capacity = 1 + self.random.below(6);
         let Node { client, link, .. } = &mut self.nodes[node];
-        let mut new = Link::new(self.streams, replica, client, &self.limits, capacity);
+        let mut new = Link::new(self.streams, replica, client, (&self.limits, &self.plans), capacity);
         new.wake(self.replicas[replica].published.as_ref());
         *link = Some(new);
         client.connected();

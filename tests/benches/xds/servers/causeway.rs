@@ -51,8 +51,10 @@ async fn own(
             },
             command = commands.recv() => {
                 let Some(command) = command else { std::process::exit(0) };
+                // As an owner does: whatever came meanwhile is one edit.
+                let more = std::iter::from_fn(|| commands.try_recv().ok());
                 let next = builder.update(|edit| {
-                    for (service, revision) in changes.of(command) {
+                    for (service, revision) in std::iter::once(command).chain(more).flat_map(|one| changes.of(one)) {
                         edit.set(world::assignment(service, options.endpoints, revision));
                     }
                 });

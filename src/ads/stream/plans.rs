@@ -1,0 +1,77 @@
+//! What a change means to those who want the same, decided once.
+//!
+//! A fleet's streams want few different sets of names, and most of them have the same snapshot. So what differs between
+//! the snapshot that a stream's client has and the one that it is to have, of the names that it wants, is looked up here
+//! first. It lives as long as it is on its way to somebody.
+
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+
+use super::resources::Resources;
+use crate::ads::subscription::{Subscription, SubscriptionMark};
+use crate::snapshot::{ResourceType, SnapshotMark, XdsSnapshot};
+
+/// How many are kept in mind before those that nobody has any longer are forgotten.
+const MAX_KEPT: usize = 4096;
+
+/// What differs between two snapshots, of the names that a subscription covers, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What is new or another.
+    pub(super) resources: Resources,
+    /// What is gone.
+    pub(super) removed: Arc<[Arc<str>]>,
+    /// Bytes of names and bodies.
+    pub(super) bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    from: SnapshotMark,
+    to: SnapshotMark,
+    ty: ResourceType,
+    wanted: SubscriptionMark,
+}
+
+/// The plans of one server. Cloning shares them.
+#[derive(Clone, Default)]
+pub struct Plans {
+    by_key: Arc<DashMap<Key, Weak<Plan>>>,
+}
+
+impl Plans {
+    pub(super) fn get(&self, from: &XdsSnapshot, to: &XdsSnapshot, ty: ResourceType, sub: &Subscription) -> Arc<Plan> {
+        let key = Key { from: from.mark(), to: to.mark(), ty, wanted: sub.mark() };
+        if let Some(plan) = self.by_key.get(&key).and_then(|plan| plan.upgrade()) {
+            return plan;
+        }
+        let plan = Arc::new(Plan::new(from, to, ty, sub));
+        if self.by_key.len() >= MAX_KEPT {
+            self.by_key.retain(|_, plan| plan.strong_count() > 0);
+        }
+        self.by_key.insert(key, Arc::downgrade(&plan));
+        plan
+    }
+}
+
+impl Plan {
+    fn new(from: &XdsSnapshot, to: &XdsSnapshot, ty: ResourceType, sub: &Subscription) -> Self {
+        let (mut resources, mut removed, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut covered = sub.walk();
+        for (name, now) in to.difference(from, ty) {
+            if !covered.covers(name) {
+                continue;
+            }
+            bytes += name.len();
+            match now {
+                Some(now) => {
+                    bytes += now.body().len();
+                    resources.push(now.clone());
+                }
+                None => removed.push(name.clone()),
+            }
+        }
+        Self { resources: resources.into(), removed: removed.into(), bytes }
+    }
+}
