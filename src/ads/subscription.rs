@@ -240,6 +240,7 @@ impl Subscription {
         limits: &Limits,
         change: &mut SubscriptionChange,
     ) -> Result<(), Violation> {
+        let (is_first, before) = (self.names.is_empty(), change.asked.len());
         for name in names.iter().filter(|name| *name != WILDCARD) {
             if name.len() > limits.max_name_bytes {
                 return Err(Violation::NameTooLong { bytes: name.len(), limit: limits.max_name_bytes });
@@ -249,11 +250,17 @@ impl Subscription {
                 continue;
             }
             let name = (asked.known)(name).unwrap_or_else(|| Arc::from(name.as_str()));
-            if self.names.insert(name.clone()) {
+            if !is_first && self.names.insert(name.clone()) {
                 self.sum = self.sum.wrapping_add(hash(&name));
                 change.added.push(name.clone());
             }
             change.asked.push(name);
+        }
+        if is_first {
+            // At once, which is much cheaper than one by one.
+            self.names = change.asked[before..].iter().cloned().collect();
+            self.sum = self.names.iter().fold(0, |sum, name| sum.wrapping_add(hash(name)));
+            change.added.extend(self.names.iter().cloned());
         }
         let count = self.names.len();
         if count > limits.max_names {

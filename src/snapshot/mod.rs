@@ -18,11 +18,13 @@ mod resource;
 mod tests;
 
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use imbl::shared_ptr::DefaultSharedPtr;
 
 pub use edit::{Edit, SnapshotBuilder};
 pub use log::Changes;
@@ -126,6 +128,12 @@ impl XdsSnapshot {
         self.tables[ty.index()].resources.values()
     }
 
+    /// Looks up many names, which is cheap where they come in their order.
+    pub fn walk(&self, ty: ResourceType) -> Walk<'_> {
+        let resources = &self.tables[ty.index()].resources;
+        Walk { resources, next: resources.range::<_, str>(..), misses: 0 }
+    }
+
     /// How many resources of a type there are.
     pub fn len(&self, ty: ResourceType) -> usize {
         self.tables[ty.index()].resources.len()
@@ -197,6 +205,38 @@ impl XdsSnapshot {
     fn lints_of(&self, resource: &Arc<Resource>) -> Vec<Lint> {
         let missing = resource.refs().iter().filter(|r| self.get(r.ty, &r.name).is_none());
         missing.map(|r| Lint { ty: resource.ty(), name: resource.name().clone(), missing: r.clone() }).collect()
+    }
+}
+
+/// See [`XdsSnapshot::walk`].
+pub struct Walk<'a> {
+    resources: &'a OrdMap<Arc<str>, Arc<Resource>>,
+    next: imbl::ordmap::RangedIter<'a, Arc<str>, Arc<Resource>, DefaultSharedPtr>,
+    /// How many names in a row were not the next one.
+    misses: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// After so many misses names are no longer expected to be the next one.
+    const PATIENCE: usize = 8;
+
+    /// The resource of that name.
+    pub fn get(&mut self, name: &str) -> Option<&'a Arc<Resource>> {
+        if self.misses >= Self::PATIENCE {
+            return self.resources.get(name);
+        }
+        if let Some((next, resource)) = self.next.next()
+            && **next == *name
+        {
+            self.misses = 0;
+            return Some(resource);
+        }
+        self.misses += 1;
+        self.next = self.resources.range::<_, str>((Bound::Included(name), Bound::Unbounded));
+        let mut found = self.next.clone();
+        let (_, resource) = found.next().filter(|(next, _)| ***next == *name)?;
+        self.next = found;
+        Some(resource)
     }
 }
 

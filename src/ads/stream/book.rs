@@ -1,9 +1,11 @@
 //! What is known of one type on one stream: what the client asked for, has, refused, is being sent
 //! and is still to be told. Both protocols keep the same book; they differ in what a response holds.
 //!
-//! [`plan`]: what the next response holds. [`answer`]: what an ACK or a NACK proves.
+//! [`initial`]: what a client that comes back has. [`plan`]: what the next response holds. [`answer`]: what an ACK or a NACK
+//! proves.
 
 mod answer;
+mod initial;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -209,15 +211,6 @@ impl Book {
         self.answer_due = true;
     }
 
-    /// Takes over what a first request says that the client has (rule 12).
-    pub(super) fn has_initially(&mut self, name: &str, version: &str) {
-        if self.sub.covers(name) {
-            let name: Arc<str> = Arc::from(name);
-            self.known.has_initially(name.clone(), version);
-            self.pending.insert(name, Why::Changed);
-        }
-    }
-
     /// What the client has without ever having been sent it. In whatever version: one that is not the snapshot's may
     /// become it before anything is sent, and then nothing is.
     pub(super) fn proved_initially(&self) -> Option<Report> {
@@ -266,13 +259,18 @@ impl Book {
         {
             self.compare_all(snapshot);
         }
+        self.not_understood(change.not_understood);
+        (!removed.is_empty()).then(|| Report::Acked { ty: self.ty, resources: Vec::new(), removed })
+    }
+
+    /// Notes names that cannot be subscribed to.
+    fn not_understood(&mut self, names: Vec<Arc<str>>) {
         let room = MAX_NOT_UNDERSTOOD.saturating_sub(self.not_understood.len());
-        self.not_understood.extend(change.not_understood.iter().take(room).cloned());
+        self.not_understood.extend(names.iter().take(room).cloned());
         if self.protocol == Protocol::Delta {
             let room = MAX_NOT_UNDERSTOOD_DUE.saturating_sub(self.not_understood_due.len());
-            self.not_understood_due.extend(change.not_understood.into_iter().take(room));
+            self.not_understood_due.extend(names.into_iter().take(room));
         }
-        (!removed.is_empty()).then(|| Report::Acked { ty: self.ty, resources: Vec::new(), removed })
     }
 
     /// Looks at every name that is wanted or known.

@@ -1,5 +1,6 @@
 //! Requests of the incremental protocol.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
@@ -28,20 +29,23 @@ impl Stream {
         let owed = if ty == ResourceType::Endpoint { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let book = &mut self.books[ty.index()];
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
-        let known = |name: &str| Some(snapshot.as_ref()?.get(ty, name)?.name().clone());
+        let resources = snapshot.as_ref().map(|snapshot| RefCell::new(snapshot.walk(ty)));
+        let known = |name: &str| Some(resources.as_ref()?.borrow_mut().get(name)?.name().clone());
         let mut change = book.sub.change(Asked { ty, known: &known }, subscribe, unsubscribe, &self.limits)?;
         let first = change.first;
         let initial = &request.initial_resource_versions;
+        let mut comes_back = None;
         if first {
             self.introduces_itself |= ty == ResourceType::Cluster && !initial.is_empty();
-            // Rule 12: of what the client has, only what differs is sent.
-            change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
-            for (name, version) in initial {
-                let bytes = name.len().max(version.len());
-                if bytes > self.limits.max_name_bytes {
-                    return Err(Violation::NameTooLong { bytes, limit: self.limits.max_name_bytes });
-                }
-                book.has_initially(name, version);
+            let mut lengths = initial.iter().map(|(name, version)| name.len().max(version.len()));
+            if let Some(bytes) = lengths.find(|bytes| *bytes > self.limits.max_name_bytes) {
+                return Err(Violation::NameTooLong { bytes, limit: self.limits.max_name_bytes });
+            }
+            comes_back = snapshot.as_ref().filter(|_| !warming && !initial.is_empty());
+            if comes_back.is_none() {
+                // Rule 12: of what the client has, only what differs is sent.
+                change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
+                book.has_initially(initial);
             }
             // A client that starts waits for an answer to a wildcard, even if there is nothing; one that
             // has something is only reconnecting.
@@ -51,7 +55,10 @@ impl Stream {
         } else if change.wildcard_began {
             book.owe_answer();
         }
-        reports.extend(book.resubscribed(change, snapshot.as_deref()));
+        match comes_back {
+            Some(snapshot) => book.comes_back(change, initial, &owed, snapshot),
+            None => reports.extend(book.resubscribed(change, snapshot.as_deref())),
+        }
         // Subscribing to ever other names without reading the answers must not cost ever more memory.
         let exist = snapshot.as_ref().map_or(0, |snapshot| snapshot.len(ty)) + book.known.len();
         if book.pending() > exist + 2 * self.limits.max_names {

@@ -103,6 +103,17 @@ impl Holdings {
         self.apart.entry(name.clone()).or_default().get_or_insert_default()
     }
 
+    /// The client has, but for what is said from now on, exactly what it wants of this snapshot.
+    pub(super) fn begin(&mut self, snapshot: Arc<XdsSnapshot>) {
+        debug_assert!(self.apart.is_empty() && self.base.is_none(), "nothing is known yet");
+        self.base = Some(snapshot);
+    }
+
+    /// The client does not have this, which it wants.
+    pub(super) fn has_nothing_of(&mut self, name: &Arc<str>) {
+        self.apart.insert(name.clone(), None);
+    }
+
     /// The client says at first that it has this.
     pub(super) fn has_initially(&mut self, name: Arc<str>, version: &str) {
         let accepted = Some(Held { version: Arc::from(version), resource: None });
