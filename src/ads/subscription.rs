@@ -92,20 +92,20 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Whether the resource is wanted. Its name comes after those that were asked for before.
+    /// Whether the resource is wanted.
     pub(super) fn covers(&mut self, name: &Arc<str>) -> bool {
         if self.sub.is_wildcard() {
             return true;
         }
         for _ in 0..STEPS {
-            let Some(next) = self.next.peek() else { return false };
+            let Some(next) = self.next.peek() else { return self.sub.names.contains(name) };
             if Arc::ptr_eq(next, name) {
                 return true;
             }
             match (*next).cmp(name) {
                 Ordering::Less => _ = self.next.next(),
                 Ordering::Equal => return true,
-                Ordering::Greater => return false,
+                Ordering::Greater => return self.sub.names.contains(name),
             }
         }
         self.next = self.sub.names.range::<Arc<str>, _>(name..).peekable();
@@ -137,7 +137,7 @@ impl Subscription {
         }
     }
 
-    /// Looks names up that come in their order.
+    /// Looks many names up, which is cheap where they come in their order.
     pub(super) fn walk(&self) -> Walk<'_> {
         Walk { sub: self, next: self.names.range::<Arc<str>, _>(..).peekable() }
     }

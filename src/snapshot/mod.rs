@@ -19,8 +19,8 @@ mod tests;
 
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
@@ -105,6 +105,17 @@ impl XdsSnapshot {
             tables: Default::default(),
             log: ChangeLog::default(),
         })
+    }
+
+    /// The one that everything can be compared with: it has no resources, and nothing is made from it.
+    pub fn nothing() -> Arc<Self> {
+        static NOTHING: LazyLock<Arc<XdsSnapshot>> = LazyLock::new(XdsSnapshot::empty);
+        NOTHING.clone()
+    }
+
+    /// Whether it is [`XdsSnapshot::nothing`].
+    pub fn is_nothing(&self) -> bool {
+        self.mark == Self::nothing().mark
     }
 
     /// What tells it from all others.

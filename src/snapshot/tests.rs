@@ -172,3 +172,24 @@ proptest! {
         prop_assert_eq!(told, expected);
     }
 }
+
+proptest! {
+    #[test]
+    fn many_names_are_looked_up_in_whatever_order(
+        names in proptest::collection::vec(0..200u8, 0..150),
+        mut asked in proptest::collection::vec(0..200u8, 0..150),
+        is_sorted: bool,
+    ) {
+        let ty = ResourceType::Endpoint;
+        let mut builder = SnapshotBuilder::new();
+        builder.update(|edit| names.iter().for_each(|name| _ = edit.set(resource(ty, &format!("s{name:03}"), ""))));
+        if is_sorted {
+            asked.sort_unstable();
+        }
+        let mut walk = builder.latest().walk(ty);
+        for name in asked {
+            let name = format!("s{name:03}");
+            prop_assert_eq!(walk.get(&name), builder.latest().get(ty, &name));
+        }
+    }
+}

@@ -183,12 +183,8 @@ impl Book {
 
     /// Whether there is something left to look at.
     pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty() || self.behind.is_some() || self.has_other_pending()
-    }
-
-    /// The same, but for what changed in the snapshot.
-    fn has_other_pending(&self) -> bool {
-        self.answer_due || !self.suspects.is_empty() || !self.not_understood_due.is_empty()
+        let has_others = self.answer_due || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
+        has_others || self.behind.is_some() || !self.pending.is_empty()
     }
 
     /// Whether nothing is left to look at and nothing waits for an answer.
@@ -292,6 +288,9 @@ impl Book {
             return;
         }
         if self.may_fall_behind() {
+            if self.is_beginning() && !self.sub.names().is_empty() {
+                self.ask_for_gone(before, next);
+            }
             self.behind = Some(next.clone());
             return;
         }
@@ -310,13 +309,27 @@ impl Book {
         }
     }
 
+    /// What a client asked for at first and is gone before it was answered is answered all the same.
+    fn ask_for_gone(&mut self, before: &XdsSnapshot, next: &XdsSnapshot) {
+        for (name, now) in next.difference(before, self.ty) {
+            if now.is_none() && self.sub.names().contains(name) {
+                self.pend(name, Why::Asked);
+            }
+        }
+    }
+
     /// Whether what changes need not be looked up now. Assignments are what changes every day, and no other type waits
     /// for them.
     fn may_fall_behind(&self) -> bool {
         let is_plain = self.in_flight.as_ref().is_none_or(|sent| sent.batch.plain.is_some());
-        let is_even = self.pending.is_empty() && self.refused.is_empty() && !self.has_other_pending();
-        let may_begin = is_plain && is_even && self.known.exactly().is_some();
-        self.ty == ResourceType::Endpoint && (self.behind.is_some() || may_begin)
+        let may_begin = is_plain && self.has_only_changes() && self.known.exactly().is_some();
+        self.behind.is_some() || (self.ty == ResourceType::Endpoint && may_begin)
+    }
+
+    /// Whether nothing is to be said but what changed in the snapshot, all of it at once.
+    fn has_only_changes(&self) -> bool {
+        let has_others = !self.suspects.is_empty() || !self.not_understood_due.is_empty() || !self.refused.is_empty();
+        self.pending.is_empty() && !has_others
     }
 
     /// Looks up what changed and was left for later.
@@ -324,11 +337,18 @@ impl Book {
         let Some(target) = self.behind.take() else { return };
         let in_flight = self.in_flight.as_ref().and_then(|sent| sent.batch.plain.as_ref());
         let Some(since) = in_flight.or(self.known.exactly()).cloned() else { return self.compare_all(&target) };
+        let is_beginning = self.is_beginning();
         for (name, _) in target.difference(&since, self.ty) {
             if self.sub.covers(name) {
-                self.pend(name, Why::Changed);
+                let was_asked = is_beginning && self.sub.names().contains(name);
+                self.pend(name, if was_asked { Why::Asked } else { Why::Changed });
             }
         }
+    }
+
+    /// Whether the client has nothing yet, so that it is still to be answered about each name that it gave.
+    fn is_beginning(&self) -> bool {
+        self.in_flight.is_none() && self.known.exactly().is_some_and(|base| base.is_nothing())
     }
 
     /// Sends a resource once more (rule 5).
@@ -346,6 +366,14 @@ impl Book {
     /// Whether the client accepted any version of it.
     pub(super) fn has_accepted(&self, name: &str) -> bool {
         self.known.accepted(&self.sub, name).is_some()
+    }
+
+    /// The same of many names, which is cheap where the client has exactly what it wants of this snapshot and the names,
+    /// which are in it, come in their order.
+    pub(super) fn accepts(&self, snapshot: &Arc<XdsSnapshot>) -> impl FnMut(&Arc<str>) -> bool {
+        let has_all = self.known.exactly().is_some_and(|base| Arc::ptr_eq(base, snapshot));
+        let mut wanted = self.sub.walk();
+        move |name| if has_all { wanted.covers(name) } else { self.has_accepted(name) }
     }
 
     /// Notes for each resource in flight that it is, where that is not to be told from the whole any longer.

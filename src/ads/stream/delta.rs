@@ -34,7 +34,7 @@ impl Stream {
         let mut change = book.sub.change(Asked { ty, known: &known }, subscribe, unsubscribe, &self.limits)?;
         let first = change.first;
         let initial = &request.initial_resource_versions;
-        let mut comes_back = None;
+        let (mut comes_back, mut begins) = (None, None);
         if first {
             self.introduces_itself |= ty == ResourceType::Cluster && !initial.is_empty();
             let mut lengths = initial.iter().map(|(name, version)| name.len().max(version.len()));
@@ -42,6 +42,7 @@ impl Stream {
                 return Err(Violation::NameTooLong { bytes, limit: self.limits.max_name_bytes });
             }
             comes_back = snapshot.as_ref().filter(|_| !warming && !initial.is_empty());
+            begins = snapshot.as_ref().filter(|_| initial.is_empty());
             if comes_back.is_none() {
                 // Rule 12: of what the client has, only what differs is sent.
                 change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
@@ -55,9 +56,10 @@ impl Stream {
         } else if change.wildcard_began {
             book.owe_answer();
         }
-        match comes_back {
-            Some(snapshot) => book.comes_back(change, initial, &owed, snapshot),
-            None => reports.extend(book.resubscribed(change, snapshot.as_deref())),
+        match (comes_back, begins) {
+            (Some(snapshot), _) => book.comes_back(change, initial, &owed, snapshot),
+            (None, Some(snapshot)) => book.begins(change, snapshot),
+            (None, None) => reports.extend(book.resubscribed(change, snapshot.as_deref())),
         }
         // Subscribing to ever other names without reading the answers must not cost ever more memory.
         let exist = snapshot.as_ref().map_or(0, |snapshot| snapshot.len(ty)) + book.known.len();

@@ -127,6 +127,8 @@ pub struct Stream {
     seq: u64,
     /// Clusters that are new to the client and lack an assignment.
     awaited: BTreeSet<Arc<str>>,
+    /// Something happened that may end the wait for some of them.
+    awaits_less: bool,
     /// Assignments of clusters that were sent before the client asked for any assignment. It may say that it has
     /// them, but those clusters wait for them all the same (rule 5).
     owed: BTreeSet<Arc<str>>,
@@ -154,6 +156,7 @@ impl Stream {
             unserved: BTreeMap::new(),
             seq: 0,
             awaited: BTreeSet::new(),
+            awaits_less: false,
             owed: BTreeSet::new(),
             endpoints_elsewhere: false,
             introduces_itself: false,
@@ -206,8 +209,18 @@ impl Stream {
             return Ok(Vec::new());
         };
         match request {
-            Request::Sotw(request) => self.sotw_request(ty, request, now),
-            Request::Delta(request) => self.delta_request(ty, request, now),
+            Request::Sotw(request) => {
+                self.awaits_less = true;
+                self.sotw_request(ty, request, now)
+            }
+            Request::Delta(request) => {
+                let names = [&request.resource_names_subscribe, &request.resource_names_unsubscribe];
+                self.awaits_less |= match ty {
+                    ResourceType::Cluster => request.error_detail.is_some() || names.iter().any(|all| !all.is_empty()),
+                    _ => !request.response_nonce.is_empty(),
+                };
+                self.delta_request(ty, request, now)
+            }
         }
     }
 
@@ -215,6 +228,7 @@ impl Stream {
     pub fn snapshot_changed(&mut self, snapshot: Option<&Arc<XdsSnapshot>>) -> Vec<Report> {
         let Some(next) = snapshot else { return Vec::new() };
         let before = self.snapshot.replace(next.clone());
+        self.awaits_less = true;
         let mut reports = Vec::new();
         for book in self.books.iter_mut().filter(|book| book.sub.begun()) {
             match &before {
@@ -339,19 +353,21 @@ impl Stream {
         }
     }
 
-    fn prune_awaited(&mut self, snapshot: &XdsSnapshot) {
-        if self.awaited.is_empty() {
+    fn prune_awaited(&mut self, snapshot: &Arc<XdsSnapshot>) {
+        if !std::mem::take(&mut self.awaits_less) || self.awaited.is_empty() {
             return;
         }
         let [clusters, endpoints] = [ResourceType::Cluster, ResourceType::Endpoint].map(|ty| &self.books[ty.index()]);
+        let mut current = [ResourceType::Cluster, ResourceType::Endpoint].map(|ty| snapshot.walk(ty));
+        let mut accepted = endpoints.accepts(snapshot);
         self.awaited.retain(|name| {
             // Nobody asks for the assignments of a cluster that is gone, refused, or given up by the client. One that
             // changed meanwhile waits for those that it needs now.
-            let cluster = snapshot.get(ResourceType::Cluster, name);
+            let cluster = current[0].get(name);
             let wanted = cluster.filter(|cluster| clusters.sub.covers(name) && !clusters.is_refused(cluster));
             wanted.into_iter().flat_map(assignments).any(|name| {
-                let resource = snapshot.get(ResourceType::Endpoint, &name);
-                resource.is_some_and(|r| !endpoints.is_refused(r)) && !endpoints.has_accepted(&name)
+                let resource = current[1].get(name);
+                resource.is_some_and(|r| !endpoints.is_refused(r)) && !accepted(name)
             })
         });
     }
@@ -387,16 +403,19 @@ impl Stream {
     /// of clusters until all are warm, and for that they need their endpoints. It reads them in order.
     fn follow_clusters(&mut self, changed: &[Arc<Resource>]) {
         let endpoints = &mut self.books[ResourceType::Endpoint.index()];
-        for name in changed.iter().flat_map(assignments) {
-            match endpoints.sub.begun() {
-                true => endpoints.force(&name),
-                false => _ = self.owed.insert(name),
-            }
+        let needed = changed.iter().flat_map(assignments);
+        if endpoints.sub.begun() {
+            needed.for_each(|name| endpoints.force(name));
+        } else if self.owed.is_empty() {
+            self.owed = needed.cloned().collect();
+        } else {
+            self.owed.extend(needed.cloned());
         }
         if !self.endpoints_elsewhere {
             let newcomers = self.book(ResourceType::Cluster).newcomers();
-            let newcomers: Vec<Arc<str>> = newcomers.map(|cluster| cluster.name().clone()).collect();
-            self.awaited.extend(newcomers);
+            let mut newcomers: BTreeSet<Arc<str>> = newcomers.map(|cluster| cluster.name().clone()).collect();
+            self.awaited.append(&mut newcomers);
+            self.awaits_less = true;
         }
     }
 
@@ -436,10 +455,10 @@ impl Stream {
 }
 
 /// The assignments that a cluster waits for: those that it refers to, else the one of its own name.
-fn assignments(cluster: &Arc<Resource>) -> Vec<Arc<str>> {
-    let refs = cluster.refs().iter().filter(|r| r.ty == ResourceType::Endpoint);
-    let names: Vec<Arc<str>> = refs.map(|r| r.name.clone()).collect();
-    if names.is_empty() { vec![cluster.name().clone()] } else { names }
+fn assignments(cluster: &Arc<Resource>) -> impl Iterator<Item = &Arc<str>> {
+    let refs = || cluster.refs().iter().filter(|r| r.ty == ResourceType::Endpoint);
+    let own = refs().next().is_none().then(|| cluster.name());
+    refs().map(|r| &r.name).chain(own)
 }
 
 fn millis(duration: std::time::Duration) -> Millis {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -11,9 +10,9 @@ use crate::ads::Protocol;
 use crate::ads::wire;
 use crate::snapshot::Resource;
 
-/// Up to so many bytes a list is kept encoded for the streams that share it. What is larger is written from the
-/// resources each time, so that what many slow clients are sent is not in memory beside them.
-const MAX_ENCODED: usize = 256 * 1024;
+/// A list is kept encoded where it is on its way to many: for so many bytes at least one of them. Otherwise it is written
+/// from the resources each time, so that what slow clients are sent is not in memory beside them.
+const BYTES_FOR_ONE: usize = 16 * 1024;
 
 /// A list of resources that does not change. Cloning shares it, with what was computed of it.
 #[derive(Clone, Default)]
@@ -32,8 +31,6 @@ struct Shared {
 struct Encoded {
     len: OnceLock<usize>,
     bytes: OnceLock<Bytes>,
-    /// One stream has written it.
-    was_written: AtomicBool,
 }
 
 impl Resources {
@@ -43,12 +40,12 @@ impl Resources {
         *self.of(protocol).len.get_or_init(len)
     }
 
-    /// These fields, where it pays to keep them: for more than one stream.
+    /// These fields, where it pays to keep them.
     pub(in crate::ads) fn encoded(&self, protocol: Protocol) -> Option<&Bytes> {
-        let encoded = self.of(protocol);
-        let len = self.encoded_len(protocol);
-        let is_first = !encoded.was_written.swap(true, Ordering::Relaxed);
-        if is_first || len > MAX_ENCODED {
+        let (encoded, len) = (self.of(protocol), self.encoded_len(protocol));
+        // The one that writes it holds it twice or more.
+        let others = Arc::strong_count(&self.shared).saturating_sub(3);
+        if encoded.bytes.get().is_none() && others * BYTES_FOR_ONE < len.max(1) {
             return None;
         }
         Some(encoded.bytes.get_or_init(|| {

@@ -60,6 +60,18 @@ impl Book {
         self.not_understood(change.not_understood);
     }
 
+    /// A client begins that has nothing. What it wants is what changed since there was nothing at all, which is the same
+    /// for all that begin; of what it asked for, only what does not exist is noted.
+    pub(in crate::ads::stream) fn begins(&mut self, change: SubscriptionChange, snapshot: &Arc<XdsSnapshot>) {
+        self.known.begin(XdsSnapshot::nothing());
+        self.behind = Some(snapshot.clone());
+        let mut resources = snapshot.walk(self.ty);
+        for name in change.asked.iter().filter(|name| resources.get(name).is_none()) {
+            self.pend(name, Why::Asked);
+        }
+        self.not_understood(change.not_understood);
+    }
+
     /// What the client has under a name and what it should have.
     fn compare_initially(&mut self, name: &Arc<str>, resource: Option<&Arc<Resource>>, version: Option<&String>) {
         match (resource, version) {

@@ -61,14 +61,16 @@ impl Book {
         max_bytes: usize,
     ) -> Option<Batch> {
         self.behind.as_ref()?;
-        let is_plain = self.pending.is_empty() && self.refused.is_empty() && !self.has_other_pending();
-        if is_plain && let Some(base) = self.known.exactly() {
+        if self.has_only_changes()
+            && let Some(base) = self.known.exactly()
+        {
             let plan = plans.get(base, snapshot, self.ty, &self.sub);
             // In SotW nothing says that an assignment or a route is gone.
             let may_remove = removals == Removals::Now && self.protocol == Protocol::Delta;
             if plan.bytes <= max_bytes && (plan.removed.is_empty() || may_remove) {
                 self.behind = None;
-                if plan.resources.is_empty() && plan.removed.is_empty() {
+                let is_owed = std::mem::take(&mut self.answer_due);
+                if plan.resources.is_empty() && plan.removed.is_empty() && !is_owed {
                     self.known.advance(snapshot.clone());
                     return None;
                 }
