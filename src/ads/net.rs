@@ -3,7 +3,7 @@
 //! A client that stops reading leaves its stream blocked inside the HTTP/2 implementation, where no
 //! status and no reset reaches it any more. [`Guarded`] gives the stream's task a handle to the
 //! connection itself, so that such a client is really gone after the deadline (rule 18). Mount the
-//! service with `Server::serve_with_incoming(net::incoming(listener))`.
+//! service with `Server::serve_with_incoming(net::incoming(net::bind(address)?))`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_stream::{Stream, StreamExt, wrappers::TcpListenerStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -46,6 +46,23 @@ impl Guarded {
             false => Ok(()),
         }
     }
+}
+
+/// Connections that the kernel holds until they are accepted, as far as it is allowed to (`net.core.somaxconn`). A fleet
+/// that lost its control plane comes back at once, and who finds no room tries again only after a second, then two, then
+/// four.
+const BACKLOG: u32 = 4096;
+
+/// Listens for a fleet.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As for any server: a restart need not wait for the connections of the last run.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts connections and guards them. Small writes are sent at once: responses are whole messages,

@@ -243,8 +243,7 @@ async fn serve_xds(
         let until = shutdown.clone().cancelled_owned();
         match address {
             ListenAddr::Tcp(address) => {
-                let listener =
-                    TcpListener::bind(address).await.with_context(|| format!("binding --xds-addr {address}"))?;
+                let listener = ads::net::bind(*address).with_context(|| format!("binding --xds-addr {address}"))?;
                 tracing::info!(address = %listener.local_addr()?, "xDS is served");
                 tasks.spawn(async move {
                     router.serve_with_incoming_shutdown(ads::net::incoming(listener), until).await.context("xDS")

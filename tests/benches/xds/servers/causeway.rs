@@ -1,11 +1,11 @@
 //! The library with the smallest owner there can be: everybody has one view.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use causeway::ads::service::AdsServer;
 use causeway::ads::{Event, Limits, net};
 use causeway::snapshot::{ResourceType, SnapshotBuilder, XdsSnapshot};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Server;
 
@@ -20,7 +20,7 @@ pub async fn serve(options: ServerOptions, commands: mpsc::Receiver<Command>) ->
     let (events, inbox) = mpsc::channel(EVENTS);
     let mut limits = Limits::default();
     limits.ack_timeout = options.ack_timeout.unwrap_or(limits.ack_timeout);
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+    let listener = net::bind(SocketAddr::from(([127, 0, 0, 1], 0))).map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let server = Server::builder().add_service(AdsServer::with_acks_of(events, limits, &[ResourceType::Listener]));
     tokio::spawn(own(options, inbox, commands, address.port()));
