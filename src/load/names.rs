@@ -44,6 +44,16 @@ impl Names {
         id
     }
 
+    /// The same, cheaper where it is the number after the last one: servers tell resources in their order.
+    pub fn id_after(&self, last: NameId, name: &[u8]) -> NameId {
+        let next = last.wrapping_add(1);
+        match self.read().entries.get(next as usize) {
+            Some(entry) if entry.name.as_bytes() == name => return next,
+            _ => {}
+        }
+        self.id(name)
+    }
+
     /// How many names there are; their numbers are below this.
     pub fn len(&self) -> usize {
         self.read().entries.len()

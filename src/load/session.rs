@@ -48,6 +48,8 @@ pub struct Session {
     /// Of the response that is being read: names that are new, and all of a complete list.
     newcomers: Vec<NameId>,
     listed: NameSet,
+    /// The resource that came last.
+    last: NameId,
     is_refused: bool,
     round: Option<Arc<Round>>,
     round_number: u64,
@@ -72,6 +74,7 @@ impl Session {
             is_served: false,
             newcomers: Vec::new(),
             listed: NameSet::default(),
+            last: NameId::MAX,
             is_refused: false,
             round: None,
             round_number: 0,
@@ -274,7 +277,8 @@ impl Session {
 impl Sink for Session {
     fn resource(&mut self, ty: Option<ResourceType>, name: &[u8], version: &[u8]) {
         let Some(ty) = ty else { return };
-        let id = self.board.names.id(name);
+        let id = self.board.names.id_after(self.last, name);
+        self.last = id;
         self.came += usize::from(self.is_awaited(ty, id));
         if self.profile.protocol == Protocol::Sotw && ty.is_complete_list() {
             self.listed.insert(id);
