@@ -5,6 +5,7 @@
 //! ever held, and the largest are the first subscription and its answer. Here a message's memory goes when the message is
 //! done with.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,21 +30,71 @@ const PREFIX: usize = 5;
 /// Bytes of a response that are written at once, at least: a whole change of an endpoint, and a few of HTTP/2's frames.
 const PIECE: usize = 32 * 1024;
 
+/// Pieces of a request that are smaller may be put together: HTTP/2's frames are this large by default.
+const MERGED: usize = 16 * 1024;
+
 /// A client's requests, as they come.
 pub(super) struct Requests {
     body: Body,
     protocol: Protocol,
     /// The most bytes of a request.
     most: usize,
-    /// What came last and was not looked at.
-    chunk: Bytes,
-    /// The beginning of a message of which not all came at once.
-    partial: Vec<u8>,
+    came: Chunks,
+}
+
+/// What came and was not read, as it came: a message is read across its pieces, and never in one piece beside them.
+#[derive(Default)]
+struct Chunks {
+    list: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Chunks {
+    fn push(&mut self, mut chunk: Bytes) {
+        self.bytes += chunk.len();
+        // Whoever sends byte by byte costs no more than others: small pieces become larger ones, each copied a few times.
+        while let Some(last) = self.list.pop_back_if(|last| last.len() < MERGED && last.len() <= 2 * chunk.len()) {
+            chunk = Bytes::from([last, chunk].concat());
+        }
+        self.list.extend(Some(chunk).filter(|chunk| !chunk.is_empty()));
+    }
+
+    /// The first bytes, where so many are there.
+    fn first<const N: usize>(&self) -> Option<[u8; N]> {
+        let mut first = self.list.iter().flatten().copied();
+        let mut out = [0; N];
+        for byte in &mut out {
+            *byte = first.next()?;
+        }
+        Some(out)
+    }
+}
+
+impl Buf for Chunks {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.list.front().map_or(&[], |chunk| chunk)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+        while let Some(chunk) = self.list.front_mut().filter(|_| count > 0) {
+            let here = count.min(chunk.len());
+            chunk.advance(here);
+            count -= here;
+            if chunk.is_empty() {
+                self.list.pop_front();
+            }
+        }
+    }
 }
 
 impl Requests {
     pub(super) fn new(body: Body, protocol: Protocol, most: usize) -> Self {
-        Self { body, protocol, most, chunk: Bytes::new(), partial: Vec::new() }
+        Self { body, protocol, most, came: Chunks::default() }
     }
 
     /// The next request, or `None` when the client is done. It can be dropped while it waits without losing anything.
@@ -57,58 +108,40 @@ impl Requests {
             }
             let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await.transpose()?;
             match frame.map(Frame::into_data) {
-                Some(Ok(data)) => self.chunk = data,
+                Some(Ok(data)) => self.came.push(data),
                 // Trailers say nothing.
                 Some(Err(_)) => {}
-                None if self.partial.is_empty() => return Ok(None),
+                None if self.came.bytes == 0 => return Ok(None),
                 None => return Err(Status::internal("the stream ended within a message")),
             }
         }
     }
 
-    /// A whole message of what came. Otherwise all of that becomes part of one.
+    /// A whole message of what came.
     fn take(&mut self) -> Result<Option<Request>, Status> {
-        let at_start = if self.partial.is_empty() { self.length(&self.chunk)? } else { None };
-        if let Some(length) = at_start.filter(|length| self.chunk.len() >= PREFIX + length) {
-            self.chunk.advance(PREFIX);
-            let message = self.chunk.split_to(length);
-            return self.decode(&message).map(Some);
+        let Some(length) = self.length()?.filter(|length| self.came.bytes >= PREFIX + length) else { return Ok(None) };
+        self.came.advance(PREFIX);
+        let message = (&mut self.came).take(length);
+        let request = Request::decode(self.protocol, message);
+        if self.came.bytes == 0 {
+            self.came = Chunks::default();
         }
-        // Grows with what comes and not by what the client says will come.
-        self.gather(PREFIX);
-        let Some(length) = self.length(&self.partial)? else { return Ok(None) };
-        self.gather(PREFIX + length);
-        if self.partial.len() < PREFIX + length {
-            return Ok(None);
-        }
-        let whole = std::mem::take(&mut self.partial);
-        self.decode(&whole[PREFIX..]).map(Some)
+        request.map(Some).map_err(|error| Status::invalid_argument(format!("a request cannot be read: {error}")))
     }
 
-    /// Moves on until the message has so many bytes.
-    fn gather(&mut self, target: usize) {
-        let lacking = target.saturating_sub(self.partial.len()).min(self.chunk.len());
-        self.partial.extend_from_slice(&self.chunk.split_to(lacking));
-    }
-
-    /// The length that a prefix says, where it is there.
-    fn length(&self, from: &[u8]) -> Result<Option<usize>, Status> {
-        let Some((&[flag, a, b, c, d], _)) = from.split_first_chunk::<PREFIX>() else { return Ok(None) };
+    /// The length that the prefix says, where it is there.
+    fn length(&self) -> Result<Option<usize>, Status> {
+        let Some([flag, length @ ..]) = self.came.first::<PREFIX>() else { return Ok(None) };
         match flag {
             0 => {}
             1 => return Err(Status::unimplemented("requests are not understood compressed; send them as they are")),
             _ => return Err(Status::internal(format!("a message begins with {flag}, which says nothing"))),
         }
-        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let length = u32::from_be_bytes(length) as usize;
         if length > self.most {
             return Err(Status::out_of_range(format!("a request of {length} bytes is larger than {}", self.most)));
         }
         Ok(Some(length))
-    }
-
-    fn decode(&self, message: &[u8]) -> Result<Request, Status> {
-        let request = Request::decode(self.protocol, message);
-        request.map_err(|error| Status::invalid_argument(format!("a request cannot be read: {error}")))
     }
 }
 
@@ -245,8 +278,6 @@ impl http_body::Body for Frames {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use prost013::Message;
     use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
@@ -288,7 +319,10 @@ mod tests {
         let long = "x".repeat(70_000);
         let whole = [framed("a"), framed(&long), framed(""), framed("b")].concat();
         for size in [1, 2, 4, 5, 6, 7, 100, 16_384, whole.len()] {
-            let pieces = whole.chunks(size).map(<[u8]>::to_vec).collect();
+            let pieces: Vec<Vec<u8>> = whole.chunks(size).map(<[u8]>::to_vec).collect();
+            let mut came = Chunks::default();
+            pieces.iter().for_each(|piece| came.push(Bytes::copy_from_slice(piece)));
+            assert!(came.list.len() <= whole.len() / MERGED + 16, "{} of {size}", came.list.len());
             assert_eq!(all(requests(pieces, 100_000)).await.expect("requests"), ["a", &long, "", "b"], "{size}");
         }
         assert!(all(requests(vec![Vec::new(), Vec::new()], 10)).await.expect("none").is_empty());
