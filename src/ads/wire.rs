@@ -3,7 +3,7 @@
 //!
 //! Field numbers are those of `envoy/service/discovery/v3/discovery.proto`.
 
-use bytes::{Buf, BufMut};
+use bytes::BufMut;
 use prost013::{DecodeError, Message};
 use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
@@ -137,7 +137,7 @@ impl Request {
     ///
     /// # Errors
     /// When it is none of the protocol's.
-    pub fn decode(protocol: Protocol, message: impl Buf) -> Result<Self, DecodeError> {
+    pub fn decode(protocol: Protocol, message: &[u8]) -> Result<Self, DecodeError> {
         match protocol {
             Protocol::Sotw => DiscoveryRequest::decode(message).map(Request::Sotw),
             Protocol::Delta => DeltaDiscoveryRequest::decode(message).map(Request::Delta),

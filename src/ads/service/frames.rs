@@ -42,7 +42,7 @@ pub(super) struct Requests {
     came: Chunks,
 }
 
-/// What came and was not read, as it came: a message is read across its pieces, and never in one piece beside them.
+/// What came and was not read, as it came: nothing is put together before a message is there as a whole.
 #[derive(Default)]
 struct Chunks {
     list: VecDeque<Bytes>,
@@ -57,6 +57,15 @@ impl Chunks {
             chunk = Bytes::from([last, chunk].concat());
         }
         self.list.extend(Some(chunk).filter(|chunk| !chunk.is_empty()));
+    }
+
+    /// So many bytes in one piece.
+    fn take_whole(&mut self, length: usize) -> Bytes {
+        if let Some(first) = self.list.front_mut().filter(|first| first.len() > length) {
+            self.bytes -= length;
+            return first.split_to(length);
+        }
+        self.copy_to_bytes(length)
     }
 
     /// The first bytes, where so many are there.
@@ -121,8 +130,8 @@ impl Requests {
     fn take(&mut self) -> Result<Option<Request>, Status> {
         let Some(length) = self.length()?.filter(|length| self.came.bytes >= PREFIX + length) else { return Ok(None) };
         self.came.advance(PREFIX);
-        let message = (&mut self.came).take(length);
-        let request = Request::decode(self.protocol, message);
+        let message = self.came.take_whole(length);
+        let request = Request::decode(self.protocol, &message);
         if self.came.bytes == 0 {
             self.came = Chunks::default();
         }
