@@ -5,7 +5,9 @@ use std::collections::btree_set::Range;
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::iter::Peekable;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
+
+use dashmap::DashMap;
 
 use super::{Limits, Violation};
 use crate::snapshot::ResourceType;
@@ -33,9 +35,35 @@ enum Wildcard {
 pub struct Subscription {
     begun: bool,
     wildcard: Wildcard,
-    names: BTreeSet<Arc<str>>,
+    /// Shared with all that want the same, until they differ.
+    names: Arc<BTreeSet<Arc<str>>>,
     /// The sum of the names' hashes.
     sum: u64,
+}
+
+/// The sets of names that first requests gave, each kept once for all streams. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct NameSets {
+    by_mark: Arc<DashMap<SubscriptionMark, Weak<BTreeSet<Arc<str>>>>>,
+}
+
+impl NameSets {
+    /// How many are kept in mind before those that nobody has any longer are forgotten.
+    const MAX_KEPT: usize = 4096;
+
+    fn get(&self, mark: SubscriptionMark) -> Option<Arc<BTreeSet<Arc<str>>>> {
+        self.by_mark.get(&mark)?.upgrade()
+    }
+
+    fn keep(&self, mark: SubscriptionMark, names: &Arc<BTreeSet<Arc<str>>>) {
+        if self.by_mark.len() >= Self::MAX_KEPT {
+            self.by_mark.retain(|_, names| names.strong_count() > 0);
+        }
+        // Where all differ, keeping them in mind is of no use.
+        if self.by_mark.len() < Self::MAX_KEPT {
+            self.by_mark.insert(mark, Arc::downgrade(names));
+        }
+    }
 }
 
 /// Equal subscriptions have equal ones. Different ones have equal ones as rarely as 64-bit numbers agree by chance: the
@@ -54,6 +82,8 @@ pub struct Asked<'a> {
     pub ty: ResourceType,
     /// A name that is in memory already: thousands of clients ask for the same ones.
     pub known: &'a dyn Fn(&str) -> Option<Arc<str>>,
+    /// Sets of names that are in memory already.
+    pub sets: &'a NameSets,
 }
 
 /// What a request changed.
@@ -65,9 +95,9 @@ pub struct SubscriptionChange {
     pub wildcard_began: bool,
     /// The wildcard is gone: what only it covered is no longer wanted.
     pub wildcard_ended: bool,
-    /// Names to answer, whatever the client has.
+    /// Names to answer, whatever the client has; left out of a first request, where it is all of them.
     pub asked: Vec<Arc<str>>,
-    /// Names that nothing covered before.
+    /// Names that nothing covered before; left out of a first request, too.
     pub added: Vec<Arc<str>>,
     /// Where the wildcard is new: the names that were wanted before.
     pub named_before: BTreeSet<Arc<str>>,
@@ -143,7 +173,7 @@ impl Subscription {
     }
 
     /// The names that were given one by one.
-    pub fn names(&self) -> &BTreeSet<Arc<str>> {
+    pub fn names(&self) -> &Arc<BTreeSet<Arc<str>>> {
         &self.names
     }
 
@@ -160,7 +190,7 @@ impl Subscription {
         if self.begun && self.wildcard == wildcard && self.is_exactly(names) {
             return Ok(change);
         }
-        let next = Self { begun: true, wildcard, names: BTreeSet::new(), sum: 0 };
+        let next = Self { begun: true, wildcard, names: Arc::default(), sum: 0 };
         let before = std::mem::replace(self, next);
         let known = |name: &str| before.names.get(name).cloned().or_else(|| (asked.known)(name));
         self.add(Asked { known: &known, ..asked }, names, limits, &mut change)?;
@@ -170,9 +200,23 @@ impl Subscription {
         change.wildcard_ended = !self.is_wildcard() && before.is_wildcard();
         change.dropped = before.names.iter().filter(|name| !self.covers(name)).cloned().collect();
         if change.wildcard_began {
-            change.named_before = before.names;
+            change.named_before = Arc::unwrap_or_clone(before.names);
         }
         Ok(change)
+    }
+
+    /// Takes the names of a first request.
+    fn begin(&mut self, asked: Asked<'_>, names: &[&str], known: impl Fn(&str) -> Arc<str>) {
+        let sum = names.iter().fold(0, |sum: u64, name| sum.wrapping_add(hash(name)));
+        let mark = SubscriptionMark { is_wildcard: false, count: names.len(), sum };
+        if let Some(set) = asked.sets.get(mark) {
+            (self.names, self.sum) = (set, sum);
+            return;
+        }
+        let set: BTreeSet<Arc<str>> = names.iter().map(|name| known(name)).collect();
+        self.sum = set.iter().fold(0, |sum, name| sum.wrapping_add(hash(name)));
+        self.names = Arc::new(set);
+        asked.sets.keep(SubscriptionMark { is_wildcard: false, count: self.names.len(), sum: self.sum }, &self.names);
     }
 
     /// Whether the names are those that were given before, each once.
@@ -207,7 +251,7 @@ impl Subscription {
         }
         self.begun = true;
         let may_begin = !was_wildcard && subscribe.iter().any(|name| name == WILDCARD);
-        let named_before = if may_begin { self.names.clone() } else { BTreeSet::new() };
+        let named_before = if may_begin { BTreeSet::clone(&self.names) } else { BTreeSet::new() };
         if unsubscribe.iter().any(|name| name == WILDCARD) {
             self.wildcard = Wildcard::No;
         }
@@ -216,7 +260,8 @@ impl Subscription {
         }
         for name in unsubscribe {
             // Rule 9: what was never subscribed by name cannot be unsubscribed by name.
-            let Some(name) = self.names.take(name.as_str()) else { continue };
+            let Some(name) = self.names.get(name.as_str()).cloned() else { continue };
+            Arc::make_mut(&mut self.names).remove(&name);
             self.sum = self.sum.wrapping_sub(hash(&name));
             if self.is_wildcard() { change.asked.push(name) } else { change.dropped.push(name) }
         }
@@ -240,27 +285,29 @@ impl Subscription {
         limits: &Limits,
         change: &mut SubscriptionChange,
     ) -> Result<(), Violation> {
-        let (is_first, before) = (self.names.is_empty(), change.asked.len());
+        let mut understood = Vec::with_capacity(names.len());
         for name in names.iter().filter(|name| *name != WILDCARD) {
             if name.len() > limits.max_name_bytes {
                 return Err(Violation::NameTooLong { bytes: name.len(), limit: limits.max_name_bytes });
             }
-            if name.starts_with(XDSTP) {
-                change.not_understood.push(Arc::from(name.as_str()));
-                continue;
+            match name.starts_with(XDSTP) {
+                true => change.not_understood.push(Arc::from(name.as_str())),
+                false => understood.push(name.as_str()),
             }
-            let name = (asked.known)(name).unwrap_or_else(|| Arc::from(name.as_str()));
-            if !is_first && self.names.insert(name.clone()) {
-                self.sum = self.sum.wrapping_add(hash(&name));
-                change.added.push(name.clone());
-            }
-            change.asked.push(name);
         }
-        if is_first {
-            // At once, which is much cheaper than one by one.
-            self.names = change.asked[before..].iter().cloned().collect();
-            self.sum = self.names.iter().fold(0, |sum, name| sum.wrapping_add(hash(name)));
-            change.added.extend(self.names.iter().cloned());
+        let known = |name: &str| (asked.known)(name).unwrap_or_else(|| Arc::from(name));
+        if change.first {
+            self.begin(asked, &understood, known);
+        } else {
+            for name in understood {
+                let name = known(name);
+                if !self.names.contains(&name) {
+                    Arc::make_mut(&mut self.names).insert(name.clone());
+                    self.sum = self.sum.wrapping_add(hash(&name));
+                    change.added.push(name.clone());
+                }
+                change.asked.push(name);
+            }
         }
         let count = self.names.len();
         if count > limits.max_names {

@@ -237,7 +237,7 @@ impl<'a> Walk<'a> {
             return self.resources.get(name);
         }
         if let Some((next, resource)) = self.next.next()
-            && **next == *name
+            && (std::ptr::eq(&**next, name) || **next == *name)
         {
             self.misses = 0;
             return Some(resource);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
@@ -31,7 +32,12 @@ impl Stream {
         let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         let resources = snapshot.as_ref().map(|snapshot| RefCell::new(snapshot.walk(ty)));
         let known = |name: &str| Some(resources.as_ref()?.borrow_mut().get(name)?.name().clone());
-        let mut change = book.sub.change(Asked { ty, known: &known }, subscribe, unsubscribe, &self.limits)?;
+        let mut change = book.sub.change(
+            Asked { ty, known: &known, sets: &self.plans.sets },
+            subscribe,
+            unsubscribe,
+            &self.limits,
+        )?;
         let first = change.first;
         let initial = &request.initial_resource_versions;
         let (mut comes_back, mut begins) = (None, None);
@@ -43,9 +49,10 @@ impl Stream {
             }
             comes_back = snapshot.as_ref().filter(|_| !warming && !initial.is_empty());
             begins = snapshot.as_ref().filter(|_| initial.is_empty());
-            if comes_back.is_none() {
+            if comes_back.is_none() && begins.is_none() {
                 // Rule 12: of what the client has, only what differs is sent.
-                change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
+                let is_asked = |name: &&Arc<str>| warming || owed.contains(*name) || !initial.contains_key(&***name);
+                change.asked = book.sub.names().iter().filter(is_asked).cloned().collect();
                 book.has_initially(initial);
             }
             // A client that starts waits for an answer to a wildcard, even if there is nothing; one that

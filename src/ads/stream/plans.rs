@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 
 use super::resources::Resources;
-use crate::ads::subscription::{Subscription, SubscriptionMark};
+use crate::ads::subscription::{NameSets, Subscription, SubscriptionMark};
 use crate::snapshot::{ResourceType, SnapshotMark, XdsSnapshot};
 
 /// How many are kept in mind before those that nobody has any longer are forgotten.
@@ -34,10 +34,11 @@ struct Key {
     wanted: SubscriptionMark,
 }
 
-/// The plans of one server. Cloning shares them.
+/// The plans of one server, and the sets of names that they are for. Cloning shares them.
 #[derive(Clone, Default)]
 pub struct Plans {
     by_key: Arc<DashMap<Key, Weak<Plan>>>,
+    pub(super) sets: NameSets,
 }
 
 impl Plans {

@@ -37,7 +37,11 @@ impl Stream {
         // A client that has forgotten its nonce begins anew.
         let anew = !begun || (nonce.is_empty() && !crossed);
         let known = |name: &str| Some(snapshot.as_ref()?.get(ty, name)?.name().clone());
-        let mut change = book.sub.replace(Asked { ty, known: &known }, &request.resource_names, &self.limits)?;
+        let mut change = book.sub.replace(
+            Asked { ty, known: &known, sets: &self.plans.sets },
+            &request.resource_names,
+            &self.limits,
+        )?;
         if anew {
             change.asked = book.sub.names().iter().cloned().collect();
             book.owe_answer();

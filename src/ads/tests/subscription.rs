@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::ads::Limits;
-use crate::ads::subscription::{Asked, Subscription};
+use crate::ads::subscription::{Asked, NameSets, Subscription};
 use crate::snapshot::ResourceType;
 
 fn strings(names: &[u8]) -> Vec<String> {
@@ -14,7 +14,8 @@ fn strings(names: &[u8]) -> Vec<String> {
 
 /// A subscription that was changed in these steps.
 fn subscribed(steps: &[(Vec<u8>, Vec<u8>)]) -> Subscription {
-    let asked = Asked { ty: ResourceType::Endpoint, known: &|_| None };
+    let sets = NameSets::default();
+    let asked = Asked { ty: ResourceType::Endpoint, known: &|_| None, sets: &sets };
     let mut sub = Subscription::default();
     for (subscribe, unsubscribe) in steps {
         sub.change(asked, &strings(subscribe), &strings(unsubscribe), &Limits::default()).expect("few names");

@@ -38,9 +38,9 @@ impl Book {
                 self.compare_initially(resource.name(), Some(resource), version);
             }
         }
-        let names: BTreeSet<Arc<str>> = change.asked.into_iter().collect();
+        let names = self.sub.names().clone();
         let mut resources = snapshot.walk(self.ty);
-        for name in &names {
+        for name in names.iter() {
             let (resource, version) = (resources.get(name), initial.get(&**name));
             if !self.sub.is_wildcard() {
                 seen += usize::from(version.is_some());
@@ -65,8 +65,9 @@ impl Book {
     pub(in crate::ads::stream) fn begins(&mut self, change: SubscriptionChange, snapshot: &Arc<XdsSnapshot>) {
         self.known.begin(XdsSnapshot::nothing());
         self.behind = Some(snapshot.clone());
+        let names = self.sub.names().clone();
         let mut resources = snapshot.walk(self.ty);
-        for name in change.asked.iter().filter(|name| resources.get(name).is_none()) {
+        for name in names.iter().filter(|name| resources.get(name).is_none()) {
             self.pend(name, Why::Asked);
         }
         self.not_understood(change.not_understood);
