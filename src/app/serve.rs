@@ -238,7 +238,7 @@ async fn serve_xds(
             .initial_stream_window_size(WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_service(InterceptedService::new(ads.clone(), admin::guard::grpc(mode, Action::Discover)))
+            .add_routes(ads.services(admin::guard::grpc(mode, Action::Discover)))
             .add_service(InterceptedService::new(agents.clone(), admin::guard::grpc(mode, Action::Report)));
         let until = shutdown.clone().cancelled_owned();
         match address {

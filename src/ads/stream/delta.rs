@@ -23,7 +23,9 @@ impl Stream {
         // Rule 5, at a reconnection. While clusters are warming Envoy pauses its requests for clusters, so
         // that those for endpoints come first on the new stream; it says that it has the endpoints, but
         // those clusters never got them and wait for its `initial_fetch_timeout` (seen on Envoy 1.40).
-        let warming = ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
+        // A stream of endpoints alone is each subscription's own: what the client says of it is what its cluster has.
+        let is_aggregated = self.service.is_aggregated();
+        let warming = is_aggregated && ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
         // The same of clusters that were sent on this stream before it asked for endpoints.
         let owed = if ty == ResourceType::Endpoint { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let book = &mut self.books[ty.index()];
@@ -33,7 +35,7 @@ impl Stream {
         let first = change.first;
         let initial = &request.initial_resource_versions;
         if first {
-            self.introduces_itself |= ty == ResourceType::Cluster && !initial.is_empty();
+            self.introduces_itself |= is_aggregated && ty == ResourceType::Cluster && !initial.is_empty();
             // Rule 12: of what the client has, only what differs is sent.
             change.asked.retain(|name| warming || owed.contains(name) || !initial.contains_key(&**name));
             for (name, version) in initial {

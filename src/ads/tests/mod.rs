@@ -9,4 +9,5 @@ mod order;
 mod rules;
 mod service;
 mod sim;
+mod single;
 mod wire;

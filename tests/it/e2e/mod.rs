@@ -13,6 +13,7 @@ mod protocols;
 mod rejected;
 mod scale;
 mod sidecar;
+mod single_types;
 mod snapshots;
 mod sqlite;
 mod unknown;
