@@ -15,7 +15,8 @@
 //! * [`service`]: the tonic services: one task a stream, deadlines, limits. [`service::AdsServer::services`] mounts
 //!   the aggregated one with those of single types ([`discovery`]).
 //! * [`net`]: connections that can be closed from within, for clients that stop reading.
-//! * [`registry`]: what can be asked about streams while they live. [`metrics`]: counters.
+//! * [`registry`]: what can be asked about streams while they live; [`status`]: the same over gRPC (CSDS). [`metrics`]:
+//!   counters.
 //!
 //! A whole server, whose clients all have the same view:
 //!
@@ -57,6 +58,7 @@
 //! With `snapshot` this is a library: it knows nothing of Kubernetes, VIPs or policies. The numbers in
 //! comments ("rule 5") are those of the project's list of xDS rules; a test named after each holds it.
 
+mod codec;
 pub mod discovery;
 pub mod identity;
 pub mod metrics;
@@ -64,6 +66,7 @@ mod nack;
 pub mod net;
 pub mod registry;
 pub mod service;
+pub mod status;
 pub mod stream;
 pub mod subscription;
 #[cfg(test)]

@@ -92,6 +92,13 @@ impl Registry {
         Some(lock(&stream).debug())
     }
 
+    /// One stream in detail with the snapshot that it is served, as of one moment.
+    pub fn look(&self, id: StreamId) -> Option<(StreamDebug, Option<Arc<XdsSnapshot>>)> {
+        let stream = self.streams.get(&id)?.stream.clone();
+        let machine = lock(&stream);
+        Some((machine.debug(), machine.snapshot().cloned()))
+    }
+
     /// The snapshot that a stream is served, with the bodies of all that it may have.
     pub fn snapshot(&self, id: StreamId) -> Option<Arc<XdsSnapshot>> {
         let stream = self.streams.get(&id)?.stream.clone();

@@ -11,13 +11,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::source::{self, Source};
-use super::{debug, feedback, metrics, objects, policies, stop_on_signal};
+use super::{debug, feedback, metrics, objects, policies, reflection, stop_on_signal};
 use crate::admin::{self, AdminState};
-use crate::ads::{self, service::AdsServer};
+use crate::ads::{self, DiscoveryService, service::AdsServer, status::StatusServer};
+use crate::agent::proto::feedback_server;
 use crate::agent::service::FeedbackServer;
 use crate::config::{Clusters, ListenAddr, PolicySources, ServeConfig};
 use crate::kube::connect;
@@ -232,14 +235,21 @@ async fn serve_xds(
     let (told, told_rx) = mpsc::channel(EVENTS);
     tokio::spawn(feedback::pass_on(told_rx, events.clone()));
     let agents = FeedbackServer::new(told).into_service();
+    let mut served = DiscoveryService::ALL.map(DiscoveryService::name).to_vec();
+    served.push(<feedback_server::FeedbackServer<FeedbackServer> as NamedService>::NAME);
+    let services = reflection::add(
+        ads.services(admin::guard::grpc(mode, Action::Discover))
+            .add_service(InterceptedService::new(agents, admin::guard::grpc(mode, Action::Report))),
+        &served,
+        admin::guard::grpc(mode, Action::Discover),
+    );
     for address in &config.xds_addrs {
         let router = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_routes(ads.services(admin::guard::grpc(mode, Action::Discover)))
-            .add_service(InterceptedService::new(agents.clone(), admin::guard::grpc(mode, Action::Report)));
+            .add_routes(services.clone());
         let until = shutdown.clone().cancelled_owned();
         match address {
             ListenAddr::Tcp(address) => {
@@ -295,6 +305,8 @@ async fn serve_admin(
         policies: life,
         uploads,
         metrics: Arc::new(registry),
+        // Whoever sees what all nodes are served passes the admin interface's door, not that of the nodes.
+        grpc: reflection::add(Routes::new(StatusServer::new(ads.registry())), &[StatusServer::NAME], Ok),
         mode,
     };
     let address = config.admin_addr;

@@ -22,7 +22,7 @@ use self::unserved::Unserved;
 use super::{DiscoveryService, Limits, Millis, NodeInfo, Protocol, StreamId, Versioned, Violation};
 use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
 
-pub use debug::{StreamDebug, TypeDebug};
+pub use debug::{RefusedDebug, ResourceDebug, StreamDebug, TypeDebug};
 
 /// A request of either protocol.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,6 +16,7 @@ mod sidecar;
 mod single_types;
 mod snapshots;
 mod sqlite;
+mod status;
 mod unknown;
 mod uploads;
 mod withdraw;
