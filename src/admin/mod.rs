@@ -79,7 +79,7 @@ pub const PATHS: &[(&str, &str)] = &[
     ("/debug/xds/nodes", "connected xDS streams"),
     (
         "/debug/xds/nodes/{id}",
-        "what one node was sent, accepted and refused; ?resource= chooses whose contents are shown",
+        "what one node was sent, accepted and refused, and where its requests go; ?resource= chooses whose contents are shown",
     ),
 ];
 

@@ -17,6 +17,7 @@
 //! * [`net`]: connections that can be closed from within, for clients that stop reading.
 //! * [`registry`]: what can be asked about streams while they live; [`status`]: the same over gRPC (CSDS). [`metrics`]:
 //!   counters.
+//! * [`loads`]: what clients report of the requests that they send (LRS).
 //!
 //! A whole server, whose clients all have the same view:
 //!
@@ -61,6 +62,7 @@
 mod codec;
 pub mod discovery;
 pub mod identity;
+pub mod loads;
 pub mod metrics;
 mod nack;
 pub mod net;

@@ -5,6 +5,7 @@ mod crash;
 mod data_plane;
 mod families;
 mod gateways;
+mod loads;
 mod names;
 mod policies;
 pub mod policy_objects;

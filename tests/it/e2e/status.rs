@@ -205,6 +205,7 @@ async fn each_address_tells_which_services_are_there() {
         "envoy.service.route.v3.RouteDiscoveryService",
         "envoy.service.secret.v3.SecretDiscoveryService",
         "causeway.v1.Feedback",
+        "envoy.service.load_stats.v3.LoadReportingService",
     ];
     assert_eq!(services(plane.xds).await, [&xds[..], &own].concat());
     let admin = ["envoy.service.status.v3.ClientStatusDiscoveryService"];
