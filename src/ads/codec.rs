@@ -5,7 +5,14 @@ use std::marker::PhantomData;
 
 use prost013::Message;
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+/// What a stream's buffers begin with, in bytes. Each Envoy has a stream of load reports, most of which are small; they grow
+/// where a message is larger.
+const BUFFER: usize = 1024;
+
+/// How much is gathered before it is sent, in bytes: tonic's own default.
+const GATHERED: usize = 32 * 1024;
 
 /// Writes `T` and reads `U`.
 pub(super) struct XdsCodec<T, U>(PhantomData<fn() -> (T, U)>);
@@ -44,6 +51,10 @@ impl<T: Message> Encoder for Writer<T> {
     fn encode(&mut self, item: T, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
         item.encode(out).map_err(|error| Status::internal(format!("an answer cannot be written: {error}")))
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER, GATHERED)
+    }
 }
 
 impl<U: Message + Default> Decoder for Reader<U> {
@@ -53,5 +64,9 @@ impl<U: Message + Default> Decoder for Reader<U> {
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let message = U::decode(from);
         message.map(Some).map_err(|error| Status::invalid_argument(format!("a request cannot be read: {error}")))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER, GATHERED)
     }
 }

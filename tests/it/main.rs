@@ -6,6 +6,7 @@ mod ads;
 mod ads_bench;
 mod ads_envoy;
 mod ads_grpc;
+mod ads_loads;
 mod ads_single;
 mod agent;
 mod bad_input;
