@@ -47,7 +47,7 @@ pub mod vip;
 pub mod xds;
 
 // The xDS library: knows nothing of Kubernetes, VIPs or policies.
-/// Streams of Envoys, state of the world and delta.
+/// Streams of Envoys, state of the world and delta; what they have (CSDS), and what they report of their requests (LRS).
 pub mod ads;
 /// Clients by the thousand, to measure xDS servers with.
 #[cfg(feature = "load")]
@@ -74,7 +74,7 @@ pub mod registry;
 pub mod store;
 
 // The whole.
-/// HTTP: API, health, metrics, xDS debug.
+/// HTTP: API, health, metrics, xDS debug; gRPC for people.
 #[cfg(feature = "control-plane")]
 pub mod admin;
 /// Both ends of the agents' reports: the server, and the agent beside an Envoy.

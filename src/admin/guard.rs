@@ -58,6 +58,10 @@ fn action_of(method: &Method, path: &str) -> Action {
             _ => Action::ActivatePolicy,
         };
     }
+    // gRPC's calls are POSTs of any purpose.
+    if path.starts_with("/envoy.service.status.") {
+        return Action::ReadXdsDebug;
+    }
     if method == Method::DELETE {
         return Action::ForgetCluster;
     }
@@ -207,7 +211,8 @@ mod tests {
         };
         let everywhere = "0.0.0.0:18080".parse().unwrap();
         let (local, insecure) = (Guard::new(Mode::Local, everywhere), Guard::new(Mode::Insecure, everywhere));
-        for path in ["/", "/healthz", "/metrics", "/api/v1/vips", "/debug/xds/nodes/a", "/nothing"] {
+        let status = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus";
+        for path in ["/", "/healthz", "/metrics", "/api/v1/vips", "/debug/xds/nodes/a", status, "/nothing"] {
             assert!(matches!(admit(local, &request(path, "10.0.0.1:5")), Err(ApiError::Forbidden(_))), "{path}");
             assert!(admit(local, &request(path, "127.0.0.1:5")).is_ok(), "{path}");
             assert!(admit(insecure, &request(path, "10.0.0.1:5")).is_ok(), "{path}");
@@ -221,6 +226,11 @@ mod tests {
             (Method::HEAD, "/readyz", Action::ReadHealth),
             (Method::GET, "/metrics", Action::ReadMetrics),
             (Method::GET, "/debug/xds/nodes/a", Action::ReadXdsDebug),
+            (
+                Method::POST,
+                "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus",
+                Action::ReadXdsDebug,
+            ),
             (Method::GET, "/api/v1/vips", Action::ReadState),
             (Method::GET, "/nothing", Action::ReadState),
             (Method::DELETE, "/api/v1/clusters/east", Action::ForgetCluster),

@@ -1,5 +1,5 @@
-//! The admin interface over HTTP/1: state for people and commands, health, metrics and the xDS debug
-//! pages. It owns nothing: every answer is asked of the owner of the truth, bounded in time.
+//! The admin interface over HTTP: state for people and commands, health, metrics, the xDS debug pages, and gRPC services for
+//! people. It owns nothing: every answer is asked of the owner of the truth, bounded in time.
 //!
 //! Every request passes [`guard`], which asks `trust::authorize`, before any handler sees it.
 
@@ -49,6 +49,8 @@ pub struct AdminState {
     pub uploads: Arc<policies::Uploads>,
     /// Metrics.
     pub metrics: Arc<metrics::Registry>,
+    /// gRPC services for people, which go through the same door.
+    pub grpc: tonic::service::Routes,
     /// How callers that prove nothing are treated.
     pub mode: Mode,
 }
@@ -77,7 +79,7 @@ pub const PATHS: &[(&str, &str)] = &[
     ("/debug/xds/nodes", "connected xDS streams"),
     (
         "/debug/xds/nodes/{id}",
-        "what one node was sent, accepted and refused; ?resource= chooses whose contents are shown",
+        "what one node was sent, accepted and refused, and where its requests go; ?resource= chooses whose contents are shown",
     ),
 ];
 
@@ -88,6 +90,7 @@ pub const PATHS: &[(&str, &str)] = &[
 /// known to be local, and all are refused.
 pub fn router(state: AdminState, bound: SocketAddr) -> Router {
     let guard = guard::Guard::new(state.mode, bound);
+    let grpc = state.grpc.clone().prepare().into_axum_router().reset_fallback();
     Router::new()
         .route("/", get(handlers::index))
         .route("/healthz", get(handlers::healthz))
@@ -111,8 +114,9 @@ pub fn router(state: AdminState, bound: SocketAddr) -> Router {
         .route("/debug/xds/nodes/{*id}", get(handlers::xds_node))
         .fallback(handlers::no_such_path)
         .method_not_allowed_fallback(handlers::no_such_method)
-        .layer(middleware::from_fn_with_state(guard, guard::check))
         .with_state(state)
+        .merge(grpc)
+        .layer(middleware::from_fn_with_state(guard, guard::check))
 }
 
 /// Serves the admin interface on `listener` until `shutdown` ends, then lets requests in flight

@@ -75,6 +75,7 @@ fn state(inspect: mpsc::Sender<Inspect>, mode: Mode) -> AdminState {
         uploads: Arc::new(policies::Uploads::new(1)),
         xds: Arc::new(Streams),
         metrics: Arc::new(metrics::Registry::new()),
+        grpc: Default::default(),
         mode,
     }
 }

@@ -1,5 +1,5 @@
-//! Serves snapshots to Envoys (and other xDS clients) over the aggregated discovery service, in the
-//! state-of-the-world and the delta protocol.
+//! Serves snapshots to Envoys (and other xDS clients) over the aggregated discovery service and those of single
+//! types, in the state-of-the-world and the delta protocol.
 //!
 //! ```text
 //!            requests                                            Connected, Acked, Rejected, Disconnected
@@ -12,9 +12,12 @@
 //!   what to send next and what was proved. All protocol rules live there.
 //! * [`subscription`]: what a client asked for, of one type.
 //! * [`wire`]: responses written by hand around bodies that were encoded once.
-//! * [`service`]: the tonic service: one task a stream, deadlines, limits.
+//! * [`service`]: the tonic services: one task a stream, deadlines, limits. [`service::AdsServer::services`] mounts
+//!   the aggregated one with those of single types ([`discovery`]).
 //! * [`net`]: connections that can be closed from within, for clients that stop reading.
-//! * [`registry`]: what can be asked about streams while they live. [`metrics`]: counters.
+//! * [`registry`]: what can be asked about streams while they live; [`status`]: the same over gRPC (CSDS). [`metrics`]:
+//!   counters.
+//! * [`loads`]: what clients report of the requests that they send (LRS).
 //!
 //! A whole server, whose clients all have the same view:
 //!
@@ -56,12 +59,16 @@
 //! With `snapshot` this is a library: it knows nothing of Kubernetes, VIPs or policies. The numbers in
 //! comments ("rule 5") are those of the project's list of xDS rules; a test named after each holds it.
 
+mod codec;
+pub mod discovery;
 pub mod identity;
+pub mod loads;
 pub mod metrics;
 mod nack;
 pub mod net;
 pub mod registry;
 pub mod service;
+pub mod status;
 pub mod stream;
 pub mod subscription;
 #[cfg(test)]
@@ -78,6 +85,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::snapshot::{ResourceType, XdsSnapshot};
 
+pub use discovery::DiscoveryService;
 pub use identity::NodeInfo;
 pub use metrics::Metrics;
 pub use registry::Registry;
@@ -142,6 +150,8 @@ pub enum Event {
         node: NodeInfo,
         /// The variant of the protocol.
         protocol: Protocol,
+        /// By which service it came: what can be asked for on it.
+        service: DiscoveryService,
         /// The address that it comes from; empty where the transport has none.
         peer: String,
         /// Which snapshots to serve, or why none. Dropping it refuses the stream.
@@ -247,6 +257,16 @@ pub enum Violation {
     /// Rule 14.
     #[error("a request without `type_url` says nothing on an aggregated stream")]
     NoTypeUrl,
+    /// A stream of one type is asked for another.
+    #[error("{service} serves {own}, not {asked}: ask the service of that type, or the aggregated one")]
+    WrongType {
+        /// The service's name.
+        service: &'static str,
+        /// The type that it serves.
+        own: &'static str,
+        /// The type that was asked for.
+        asked: String,
+    },
     /// A limit.
     #[error("{count} names of {type_url} are more than the {limit} that a stream may subscribe to")]
     TooManyNames {

@@ -53,7 +53,11 @@ impl Guarded {
 /// four.
 const BACKLOG: u32 = 4096;
 
-/// Listens for a fleet.
+/// Bytes that the kernel holds for a client which does not read, at most about twice as many. By itself it would let them
+/// grow to megabytes (`net.ipv4.tcp_wmem`).
+const SEND_BUFFER: u32 = 256 * 1024;
+
+/// Listens for a fleet. Connections inherit the sizes of the socket's buffers.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -61,6 +65,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // As for any server: a restart need not wait for the connections of the last run.
     socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -6,7 +6,7 @@ use dashmap::DashMap;
 use serde::Serialize;
 
 use super::stream::{Stream, StreamDebug};
-use super::{Millis, StreamId};
+use super::{DiscoveryService, Millis, StreamId};
 use crate::snapshot::XdsSnapshot;
 
 /// A stream shared between its task and those who look at it. The lock is held for one step of the
@@ -22,6 +22,7 @@ pub struct Registry {
 struct Entry {
     node: Arc<str>,
     protocol: &'static str,
+    service: DiscoveryService,
     peer: String,
     since: Millis,
     stream: Shared,
@@ -37,6 +38,8 @@ pub struct StreamRow {
     pub node: Arc<str>,
     /// `SotW` or `Delta`.
     pub protocol: &'static str,
+    /// The service that it came by: `ADS`, or `CDS`, `EDS`, `LDS`, `RDS`, `SDS`.
+    pub service: DiscoveryService,
     /// The address that it comes from.
     pub peer: String,
     /// Since when, in milliseconds since the Unix epoch.
@@ -46,10 +49,10 @@ pub struct StreamRow {
 impl Registry {
     pub(super) fn insert(&self, stream: &Shared, peer: &str, since: Millis) {
         let machine = lock(stream);
-        let (id, protocol) = (machine.id(), machine.protocol().label());
+        let (id, protocol, service) = (machine.id(), machine.protocol().label(), machine.service());
         let node = Arc::from(machine.node().id.as_str());
         drop(machine);
-        let entry = Entry { node, protocol, peer: peer.to_owned(), since, stream: stream.clone() };
+        let entry = Entry { node, protocol, service, peer: peer.to_owned(), since, stream: stream.clone() };
         self.streams.insert(id, entry);
     }
 
@@ -73,6 +76,7 @@ impl Registry {
             stream: *entry.key(),
             node: entry.node.clone(),
             protocol: entry.protocol,
+            service: entry.service,
             peer: entry.peer.clone(),
             since: entry.since,
         };
@@ -88,14 +92,21 @@ impl Registry {
         Some(lock(&stream).debug())
     }
 
+    /// One stream in detail with the snapshot that it is served, as of one moment.
+    pub fn look(&self, id: StreamId) -> Option<(StreamDebug, Option<Arc<XdsSnapshot>>)> {
+        let stream = self.streams.get(&id)?.stream.clone();
+        let machine = lock(&stream);
+        Some((machine.debug(), machine.snapshot().cloned()))
+    }
+
     /// The snapshot that a stream is served, with the bodies of all that it may have.
     pub fn snapshot(&self, id: StreamId) -> Option<Arc<XdsSnapshot>> {
         let stream = self.streams.get(&id)?.stream.clone();
         lock(&stream).snapshot().cloned()
     }
 
-    /// All streams of a node in detail, in the order in which they began. An Envoy has one; more are
-    /// two processes with one id, or an old connection that nobody has closed.
+    /// All streams of a node in detail, in the order in which they began. An Envoy has one aggregated stream; more are
+    /// two processes with one id, or an old connection that nobody has closed. Of single types it may have any number.
     pub fn node(&self, node: &str) -> Vec<StreamDebug> {
         let ids = self.list().into_iter().filter(|row| *row.node == *node).map(|row| row.stream);
         ids.filter_map(|id| self.stream(id)).collect()

@@ -1,5 +1,6 @@
 //! The tonic service: a thin shell, one task a stream, around [`Stream`].
 
+mod doors;
 mod frames;
 mod task;
 
@@ -22,16 +23,16 @@ use self::frames::{Frames, Requests};
 use super::metrics::add;
 use super::net;
 use super::stream::Plans;
-use super::{Event, Limits, Metrics, Millis, Protocol, Registry, StreamId};
+use super::{DiscoveryService, Event, Limits, Metrics, Millis, Protocol, Registry, StreamId};
 use crate::snapshot::ResourceType;
 
 /// Frames between a stream's task and the transport. One is enough to keep the transport busy, and
 /// whatever waits here was decided before it could be overtaken by a newer snapshot.
 const FRAMES: usize = 1;
 
-/// `envoy.service.discovery.v3.AggregatedDiscoveryService`, both methods. The services of single types
-/// and their unary `Fetch` methods are not served at all (rule 22): one door, one set of checks.
-/// Cloning shares everything.
+/// `envoy.service.discovery.v3.AggregatedDiscoveryService`, both methods; with [`AdsServer::services`] the services of
+/// single types beside it. All streams go through the same checks, and the unary `Fetch` methods are not served at all
+/// (rule 22). Cloning shares everything.
 #[derive(Clone)]
 pub struct AdsServer {
     shared: Arc<Shared>,
@@ -110,7 +111,7 @@ impl AdsServer {
 }
 
 impl NamedService for AdsServer {
-    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+    const NAME: &'static str = DiscoveryService::Aggregated.name();
 }
 
 impl<B> Service<http::Request<B>> for AdsServer
@@ -127,19 +128,40 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let protocol = match request.uri().path().rsplit('/').next() {
-            Some("StreamAggregatedResources") => Protocol::Sotw,
-            Some("DeltaAggregatedResources") => Protocol::Delta,
-            _ => return Box::pin(async { Ok(Status::unimplemented("not a method of this service").into_http()) }),
+        self.enter(DiscoveryService::Aggregated, request)
+    }
+}
+
+impl AdsServer {
+    /// Opens a stream of that service.
+    fn enter<B>(
+        &self,
+        service: DiscoveryService,
+        request: http::Request<B>,
+    ) -> BoxFuture<http::Response<Body>, Infallible>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let Some(protocol) = service.protocol(method) else {
+            let status = Status::unimplemented(service.unimplemented(method));
+            return Box::pin(async { Ok(status.into_http()) });
         };
         let (head, body) = request.into_parts();
-        let opened = self.shared.open(&head.extensions, Body::new(body), protocol);
+        let opened = self.shared.open(&head.extensions, Body::new(body), service, protocol);
         Box::pin(async move { Ok(opened.map_or_else(Status::into_http, Frames::into_http)) })
     }
 }
 
 impl Shared {
-    fn open(self: &Arc<Self>, extensions: &http::Extensions, body: Body, protocol: Protocol) -> Result<Frames, Status> {
+    fn open(
+        self: &Arc<Self>,
+        extensions: &http::Extensions,
+        body: Body,
+        service: DiscoveryService,
+        protocol: Protocol,
+    ) -> Result<Frames, Status> {
         let peer = net::peer(extensions);
         let place = Place::take(self, peer.map(|peer| peer.ip().to_canonical()))?;
         let close = extensions.get::<net::ConnectionHandle>().map(|handle| handle.close.clone());
@@ -151,7 +173,7 @@ impl Shared {
         let requests = Requests::new(body, protocol, shared.limits.max_request_bytes);
         let out = task::Out { frames: out, written: written.clone(), handed_over: 0, seen: 0, since: Instant::now() };
         let alarm = Box::pin(tokio::time::sleep(task::IDLE));
-        let task = task::Task { shared, id, protocol, peer, close, requests, out, alarm };
+        let task = task::Task { shared, id, service, protocol, peer, close, requests, out, alarm };
         // Owned by the connection: it ends when the transport drops `frames`, and says `Disconnected`
         // however it ends, which a future that is merely dropped could not.
         tokio::spawn(async move {

@@ -41,6 +41,9 @@ pub use state::StateError;
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
 pub mod proto {
     tonic::include_proto!("causeway.v1");
+
+    /// The definitions themselves: a `google.protobuf.FileDescriptorSet`.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/causeway.v1.bin"));
 }
 
 /// Flags of `causeway agent`.

@@ -1,28 +1,37 @@
 //! `/debug/xds`: what the xDS streams know of themselves, with bodies as readable JSON.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::admin::XdsDebug;
 use crate::ads::Registry;
+use crate::ads::loads::Loads;
 use crate::ads::stream::StreamDebug;
 use crate::snapshot::ResourceType;
 use crate::xds;
 
-/// Shows the streams of the registry.
-pub struct Streams(pub Registry);
+/// Shows the streams of the registry, and what their nodes report of the requests that they send.
+pub struct Streams {
+    /// The streams.
+    pub registry: Registry,
+    /// The reports, where they are asked for.
+    pub loads: Option<Loads>,
+}
 
 impl XdsDebug for Streams {
     fn nodes(&self) -> Vec<Value> {
-        self.0.list().into_iter().filter_map(|row| serde_json::to_value(row).ok()).collect()
+        self.registry.list().into_iter().filter_map(|row| serde_json::to_value(row).ok()).collect()
     }
 
     fn node(&self, id: &str, resource: &str) -> Option<Value> {
-        let streams = self.0.node(id);
+        let streams = self.registry.node(id);
         if streams.is_empty() {
             return None;
         }
         let streams: Vec<Value> = streams.iter().map(|stream| self.with_contents(stream, resource)).collect();
-        Some(json!({"node": id, "streams": streams}))
+        let loads = self.loads.as_ref().map(|loads| loads.of_node(id, Instant::now()));
+        Some(json!({"node": id, "streams": streams, "loads": loads.unwrap_or_default()}))
     }
 }
 
@@ -34,7 +43,7 @@ impl Streams {
     /// names contain the text.
     fn with_contents(&self, stream: &StreamDebug, text: &str) -> Value {
         let Ok(mut value) = serde_json::to_value(stream) else { return Value::Null };
-        let Some(snapshot) = self.0.snapshot(stream.stream) else { return value };
+        let Some(snapshot) = self.registry.snapshot(stream.stream) else { return value };
         let (mut shown, mut left_out) = (0, 0);
         for ty in ResourceType::ALL {
             let Some(resources) = value["types"][format!("{ty:?}")]["resources"].as_object_mut() else { continue };

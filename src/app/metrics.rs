@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admin::metrics::{Family, Kind};
 use crate::ads::Metrics;
+use crate::ads::loads::LoadMetrics;
 use crate::kube::writer::Counters;
 use crate::policy::{Counts, Tallied, Tally, Times};
 use crate::snapshot::ResourceType;
@@ -46,6 +47,19 @@ pub fn families(metrics: &Arc<Metrics>) -> Vec<Family> {
         total("causeway_xds_streams_refused", "Streams that were refused.", &metrics.streams_refused),
         total("causeway_xds_slow_clients", "Streams closed for not reading in time.", &metrics.slow_clients),
         total("causeway_xds_violations", "Streams closed for breaking the protocol.", &metrics.violations),
+    ]
+}
+
+/// The families of the reports of loads.
+pub fn load_families(metrics: &LoadMetrics) -> Vec<Family> {
+    let total = |name: &str, help: &str, counter: &AtomicU64| {
+        Family::new(name, help, Kind::Counter).with::<0>([], counter.load(Ordering::Relaxed) as f64)
+    };
+    vec![
+        total("causeway_load_streams_opened", "Streams of load reports that began.", &metrics.streams_opened),
+        total("causeway_load_streams_closed", "Streams of load reports that ended.", &metrics.streams_closed),
+        total("causeway_load_reports", "Load reports of Envoys.", &metrics.reports),
+        total("causeway_load_reports_forgotten", "Load reports that were too many to keep.", &metrics.forgotten),
     ]
 }
 

@@ -5,6 +5,7 @@ mod feedback;
 mod metrics;
 mod objects;
 mod policies;
+mod reflection;
 mod serve;
 mod source;
 

@@ -11,13 +11,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::source::{self, Source};
-use super::{debug, feedback, metrics, objects, policies, stop_on_signal};
+use super::{debug, feedback, metrics, objects, policies, reflection, stop_on_signal};
 use crate::admin::{self, AdminState};
-use crate::ads::{self, service::AdsServer};
+use crate::ads::loads::{Loads, server::LoadsServer};
+use crate::ads::{self, DiscoveryService, service::AdsServer, status::StatusServer};
+use crate::agent::proto::feedback_server;
 use crate::agent::service::FeedbackServer;
 use crate::config::{Clusters, ListenAddr, PolicySources, ServeConfig};
 use crate::kube::connect;
@@ -138,9 +142,13 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let mode = if config.insecure { Mode::Insecure } else { Mode::Local };
     // What binds an address is a listener.
     let ads = AdsServer::with_acks_of(spawn_ads(&events), limits, &[ResourceType::Listener]);
-    serve_xds(&config, &ads, &events, mode, &shutdown, &mut tasks).await?;
+    let loads = config.load_report_interval.map(Loads::new);
+    if let Some(metrics) = loads.as_ref().map(|loads| loads.metrics().clone()) {
+        registry.register(Arc::new(move || metrics::load_families(&metrics)));
+    }
+    serve_xds(&config, &ads, loads.as_ref(), &events, mode, &shutdown, &mut tasks).await?;
     let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
-    serve_admin(&config, &ads, source, life, registry, &events, mode, &shutdown, &mut tasks).await?;
+    serve_admin(&config, &ads, loads, source, life, registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 
     let outcome = tokio::select! {
@@ -220,10 +228,11 @@ async fn bind_dns(address: SocketAddr) -> anyhow::Result<(UdpSocket, TcpListener
     Ok((udp, tcp))
 }
 
-/// Serves ADS and the agents' reports on each address.
+/// Serves discovery, and the reports of agents and Envoys, on each address.
 async fn serve_xds(
     config: &ServeConfig,
     ads: &AdsServer,
+    loads: Option<&Loads>,
     events: &mpsc::Sender<Event>,
     mode: Mode,
     shutdown: &CancellationToken,
@@ -232,14 +241,26 @@ async fn serve_xds(
     let (told, told_rx) = mpsc::channel(EVENTS);
     tokio::spawn(feedback::pass_on(told_rx, events.clone()));
     let agents = FeedbackServer::new(told).into_service();
+    let mut served = DiscoveryService::ALL.map(DiscoveryService::name).to_vec();
+    served.push(<feedback_server::FeedbackServer<FeedbackServer> as NamedService>::NAME);
+    let mut services = ads
+        .services(admin::guard::grpc(mode, Action::Discover))
+        .add_service(InterceptedService::new(agents, admin::guard::grpc(mode, Action::Report)));
+    if let Some(loads) = loads {
+        served.push(LoadsServer::NAME);
+        let reports = LoadsServer::new(loads.clone());
+        // An Envoy tells of itself, as it does when it asks to be served.
+        let guarded = InterceptedService::new(reports, admin::guard::grpc(mode, Action::Discover));
+        services = services.add_service(guarded);
+    }
+    let services = reflection::add(services, &served, admin::guard::grpc(mode, Action::Discover));
     for address in &config.xds_addrs {
         let router = Server::builder()
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(WINDOW)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_service(InterceptedService::new(ads.clone(), admin::guard::grpc(mode, Action::Discover)))
-            .add_service(InterceptedService::new(agents.clone(), admin::guard::grpc(mode, Action::Report)));
+            .add_routes(services.clone());
         let until = shutdown.clone().cancelled_owned();
         match address {
             ListenAddr::Tcp(address) => {
@@ -274,6 +295,7 @@ fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
 async fn serve_admin(
     config: &ServeConfig,
     ads: &AdsServer,
+    loads: Option<Loads>,
     source: Source,
     life: Arc<policies::Life>,
     registry: admin::metrics::Registry,
@@ -290,10 +312,12 @@ async fn serve_admin(
     tokio::spawn(answer(inspect_rx, source, events.clone(), shutdown.clone()));
     let state = AdminState {
         inspect,
-        xds: Arc::new(debug::Streams(ads.registry())),
+        xds: Arc::new(debug::Streams { registry: ads.registry(), loads }),
         policies: life,
         uploads,
         metrics: Arc::new(registry),
+        // Whoever sees what all nodes are served passes the admin interface's door, not that of the nodes.
+        grpc: reflection::add(Routes::new(StatusServer::new(ads.registry())), &[StatusServer::NAME], Ok),
         mode,
     };
     let address = config.admin_addr;

@@ -119,6 +119,9 @@ pub(super) struct Serve {
     /// How long a node may be gone before a VIP's release no longer waits for it, and how long what a drained listener leads to is kept [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub grace: Option<String>,
+    /// How often Envoys tell of the requests that they send, or none [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub load_report_interval: Option<String>,
     /// Folder beneath which the files of Policy objects lie [default: that of --manifests]
     #[arg(long, value_name = "DIR")]
     pub policy_dir: Option<String>,
@@ -161,6 +164,7 @@ impl Serve {
             .flag("primary", self.primary)
             .flag("drain", self.drain)
             .flag("grace", self.grace)
+            .flag("load-report-interval", self.load_report_interval)
             .flag("policy-dir", self.policy_dir)
             .flag("policy-key", self.policy_key)
             .flag("registry-config", self.registry_config)

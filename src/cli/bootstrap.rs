@@ -54,6 +54,7 @@ pub(super) fn render(args: &Bootstrap) -> anyhow::Result<String> {
         node(args, role, &metadata),
         admin_and_overload(admin),
         dynamic(args.protocol),
+        load_reports(),
         xds_cluster(&endpoints, if named { "STRICT_DNS" } else { "STATIC" }),
     ]
     .concat())
@@ -132,6 +133,19 @@ fn dynamic(protocol: Protocol) -> String {
     - envoy_grpc: {{cluster_name: {XDS_CLUSTER}}}
   cds_config: {{ads: {{}}, resource_api_version: V3}}
   lds_config: {{ads: {{}}, resource_api_version: V3}}
+"#
+    )
+}
+
+/// To where the Envoy tells of the requests that it sends. The control plane says how often, and whether at all.
+fn load_reports() -> String {
+    format!(
+        r#"cluster_manager:
+  load_stats_config:
+    api_type: GRPC
+    transport_api_version: V3
+    grpc_services:
+    - envoy_grpc: {{cluster_name: {XDS_CLUSTER}}}
 "#
     )
 }

@@ -49,6 +49,7 @@ pub const SETTINGS: &[Setting] = &[
     one("primary"),
     one("drain"),
     one("grace"),
+    one("load-report-interval"),
     one("policy-compile-cpu"),
     one("policy-compile-memory-mib"),
     one("log-format"),

@@ -80,6 +80,8 @@ pub struct ServeConfig {
     pub drain: Duration,
     /// How long a node may be gone before a VIP's release no longer waits for it.
     pub grace: Duration,
+    /// How often Envoys tell of the requests that they send: 1 s to 1 h; `None` asks for nothing.
+    pub load_report_interval: Option<Duration>,
     /// CPU time that compiling a policy may take: 1 s to 1 h, in whole seconds.
     pub policy_compile_cpu: Duration,
     /// Memory that compiling a policy may take, in MiB: 256 to 65536.
@@ -242,6 +244,9 @@ impl ServeConfig {
             primary: settings.one("primary", "a cluster's name", layer::parse_name)?,
             drain: settings.one("drain", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(5)),
             grace: settings.one("grace", "a duration", parse_duration)?.unwrap_or(Duration::from_secs(60)),
+            load_report_interval: settings
+                .one("load-report-interval", "a duration or none", parse_interval)?
+                .unwrap_or(Some(Duration::from_secs(10))),
             policy_compile_cpu: settings
                 .one("policy-compile-cpu", "a duration", parse_cpu_time)?
                 .unwrap_or(Duration::from_secs(60)),
@@ -335,6 +340,16 @@ impl ServeConfig {
         }
         warnings
     }
+}
+
+/// Envoy's timers do not count less than a second well, and a report an hour old says nothing.
+fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let interval = parse_duration(text)?;
+    let fits = (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval);
+    if fits { Ok(Some(interval)) } else { Err("write 1s to 1h, or none".to_owned()) }
 }
 
 /// A time on the CPU. The system counts whole seconds.

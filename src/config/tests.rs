@@ -26,6 +26,9 @@ fn defaults_are_loopback() {
     assert_eq!(config.xds_addrs, [ListenAddr::Tcp(DEFAULT_XDS_ADDR)]);
     assert_eq!((config.admin_addr, config.dns_addr), (DEFAULT_ADMIN_ADDR, Some(DEFAULT_DNS_ADDR)));
     assert_eq!((config.drain, config.grace), (Duration::from_secs(5), Duration::from_secs(60)));
+    assert_eq!(config.load_report_interval, Some(Duration::from_secs(10)));
+    let silent = resolve(&[("manifests", "m"), ("load-report-interval", "none")], &[]).unwrap();
+    assert_eq!(silent.load_report_interval, None);
     assert!(!config.insecure && config.primary.is_none() && config.log_format == LogFormat::Text);
     assert_eq!(config.data_dir, Path::new("causeway-data"));
 }
@@ -124,6 +127,8 @@ fn values_that_cannot_be_read_name_their_origin_and_a_remedy() {
         ("drain", "5 s", &["unit is missing"]),
         ("drain", "-5s", &["number is missing"]),
         ("grace", "5d", &["`d` is not a unit"]),
+        ("load-report-interval", "500ms", &["1s to 1h, or none"]),
+        ("load-report-interval", "2h", &["1s to 1h, or none"]),
         ("grace", "99999999h", &["longer than a year"]),
         ("grace", "99999999999999999999s", &["longer than a year"]),
         ("policy-compile-cpu", "500ms", &["write whole seconds, 1s to 1h"]),

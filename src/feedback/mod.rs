@@ -28,7 +28,7 @@ use crate::model::object::AddressRange;
 use crate::model::slot::Slot;
 
 pub use node::{Evidence, Holding, NodeRef, Rejection};
-pub use report::{AgentListener, AgentListenerState, NameVersion, NodeFacts, ProbeOutcome, Protocol, Report};
+pub use report::{AgentListener, AgentListenerState, NameVersion, NodeFacts, ProbeOutcome, Protocol, Report, Scope};
 
 use node::{Accepted, Agent, AgentReport, Node, Seen, Session};
 
@@ -84,7 +84,7 @@ impl Feedback {
     pub fn fold(&mut self, report: Report, now: Timestamp) -> Touched {
         self.seq += 1;
         match report {
-            Report::NodeConnected { node, stream } => self.node_connected(node, stream, now),
+            Report::NodeConnected { node, stream, scope } => self.node_connected(node, stream, scope, now),
             Report::Acked { node, stream, listeners, removed } => self.acked(&node, stream, listeners, removed),
             Report::Rejected { node, stream, listeners, unknown, detail } => {
                 self.rejected(&node, stream, listeners, unknown, &detail, now)
@@ -127,7 +127,8 @@ impl Feedback {
     pub fn prune(&mut self, age_ms: i64, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
         self.nodes.retain(|id, node| {
-            let keep = !node.sessions.is_empty() || now.saturating_sub(node.since) <= age_ms;
+            let is_here = !node.sessions.is_empty() || !node.others.is_empty();
+            let keep = is_here || now.saturating_sub(node.since) <= age_ms;
             if !keep {
                 touched.node(id);
             }
@@ -197,27 +198,36 @@ impl Feedback {
         retries.filter(|(_, retry)| retry.attempt > 0).map(|(name, retry)| (name.clone(), retry.attempt)).collect()
     }
 
-    fn node_connected(&mut self, facts: NodeFacts, stream: u64, now: Timestamp) -> Touched {
+    fn node_connected(&mut self, facts: NodeFacts, stream: u64, scope: Scope, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
         touched.node(&facts.id);
-        let session =
-            Session { stream, protocol: facts.protocol, connected_at: now, seq: self.seq, listeners: BTreeMap::new() };
+        let (protocol, seq) = (facts.protocol, self.seq);
+        let session = Session { stream, scope, protocol, connected_at: now, seq, listeners: BTreeMap::new() };
         let node = self.nodes.entry(facts.id.clone()).or_insert_with(|| Node {
             facts: facts.clone(),
             sessions: Vec::new(),
+            others: BTreeSet::new(),
+            own_ended: None,
             since: now,
             held_before: BTreeSet::new(),
             retries: BTreeMap::new(),
         });
         node.facts = facts;
         // A stream's id that comes again is a stream that begins again.
-        node.end_session(stream);
+        node.end_session(stream, now);
+        if scope == Scope::Others {
+            node.others.insert(stream);
+            return touched;
+        }
         if node.sessions.is_empty() {
             node.since = now;
             node.retries.retain(|_, retry| !retry.is_set_aside());
         }
-        for retry in node.retries.values_mut() {
-            retry.reconnected();
+        // What was refused on the stream of listeners still is when another begins beside it.
+        if scope == Scope::Listeners || !node.has_own() {
+            for retry in node.retries.values_mut() {
+                retry.reconnected();
+            }
         }
         node.sessions.push(session);
         touched
@@ -226,7 +236,7 @@ impl Feedback {
     fn node_gone(&mut self, id: &NodeId, stream: u64, now: Timestamp) -> Touched {
         let mut touched = Touched::default();
         if let Some(node) = self.nodes.get_mut(id)
-            && node.end_session(stream)
+            && node.end_session(stream, now)
         {
             if node.sessions.is_empty() {
                 node.since = now;
@@ -422,12 +432,18 @@ impl Node {
         Some((self, index))
     }
 
-    /// Ends a stream, and remembers what the node may still have from it.
-    fn end_session(&mut self, stream: u64) -> bool {
+    /// Ends a stream that can tell of listeners, and remembers what the node may still have from it.
+    fn end_session(&mut self, stream: u64, now: Timestamp) -> bool {
+        if self.others.remove(&stream) {
+            return false;
+        }
         let Some(index) = self.sessions.iter().position(|s| s.stream == stream) else {
             return false;
         };
         let ended = self.sessions.remove(index);
+        if ended.scope == Scope::Listeners && !self.has_own() {
+            self.own_ended = Some(now);
+        }
         let had = ended.listeners.into_iter().filter(|(_, s)| s.accepted.is_some() || s.unknown.is_some());
         self.held_before.extend(had.map(|(name, _)| name));
         true

@@ -10,7 +10,7 @@ use crate::model::Timestamp;
 use crate::model::object::AddressRange;
 use crate::model::slot::Slot;
 
-use super::report::{AgentListener, AgentListenerState, NodeFacts, Protocol};
+use super::report::{AgentListener, AgentListenerState, NodeFacts, Protocol, Scope};
 use super::retry::Retry;
 
 /// How well it is proved that a listener is bound on a node, weakest first (XDS.md, "VIP evidence").
@@ -113,6 +113,7 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) stream: u64,
+    pub(super) scope: Scope,
     pub(super) protocol: Protocol,
     pub(super) connected_at: Timestamp,
     pub(super) seq: u64,
@@ -123,14 +124,32 @@ pub(super) struct Session {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) facts: NodeFacts,
-    /// Its streams that are open. Usually one; two while a new one has begun before the end of the
+    /// Its open streams that can tell of listeners. Usually one; two while a new one has begun before the end of the
     /// old one is noticed, during a hot restart, or where two Envoys use one id.
     pub(super) sessions: Vec<Session>,
+    /// Its other open streams, of single types: they prove nothing and contradict nothing.
+    pub(super) others: BTreeSet<u64>,
+    /// When its last stream of listeners alone ended: an aggregated one that stays says nothing of them.
+    pub(super) own_ended: Option<Timestamp>,
     /// When it connected (from nothing) or went.
     pub(super) since: Timestamp,
     /// Listeners of streams that ended, which it may still have.
     pub(super) held_before: BTreeSet<Arc<str>>,
     pub(super) retries: BTreeMap<Arc<str>, Retry>,
+}
+
+impl Node {
+    /// The streams whose word on listeners counts. Where the node takes them from a stream of their own, an aggregated
+    /// one beside it is there for other types, and its silence says nothing.
+    pub(super) fn telling(&self) -> impl DoubleEndedIterator<Item = &Session> {
+        let apart = self.has_own();
+        self.sessions.iter().filter(move |s| !apart || s.scope == Scope::Listeners || !s.listeners.is_empty())
+    }
+
+    /// Whether the node takes its listeners from a stream of their own.
+    pub(super) fn has_own(&self) -> bool {
+        self.sessions.iter().any(|session| session.scope == Scope::Listeners)
+    }
 }
 
 /// What an agent said.
@@ -170,20 +189,29 @@ impl<'a> NodeRef<'a> {
         &self.node.facts
     }
 
-    /// Whether a stream of it is open.
+    /// Whether a stream of it is open that can bring it listeners.
     pub fn connected(&self) -> bool {
         !self.node.sessions.is_empty()
     }
 
-    /// How many streams use its id. More than one for long means that two Envoys share the id.
-    pub fn streams(&self) -> usize {
-        self.node.sessions.len()
+    /// Whether any stream of it is open.
+    pub fn present(&self) -> bool {
+        self.connected() || !self.node.others.is_empty()
     }
 
-    /// Since when more than one stream uses its id; `None` while one does, or none.
+    /// How many streams of the same service use its id. More than one for long means that two Envoys share the id.
+    pub fn streams(&self) -> usize {
+        [Scope::Everything, Scope::Listeners].map(|scope| self.of(scope).count()).into_iter().max().unwrap_or(0)
+    }
+
+    /// Since when more than one such stream uses its id; `None` while one does, or none.
     pub fn shared_since(&self) -> Option<Timestamp> {
-        let newest = self.node.sessions.iter().map(|s| s.connected_at).max();
-        newest.filter(|_| self.streams() > 1)
+        let shared = [Scope::Everything, Scope::Listeners].into_iter().filter(|scope| self.of(*scope).count() > 1);
+        shared.filter_map(|scope| self.of(scope).map(|s| s.connected_at).max()).min()
+    }
+
+    fn of(&self, scope: Scope) -> impl Iterator<Item = &'a Session> {
+        self.node.sessions.iter().filter(move |session| session.scope == scope)
     }
 
     /// Since when it is connected or gone.
@@ -191,9 +219,9 @@ impl<'a> NodeRef<'a> {
         self.node.since
     }
 
-    /// When its oldest open stream began; `None` while it is gone.
+    /// When the oldest open stream that brings it listeners began; `None` while it is gone.
     pub fn connected_at(&self) -> Option<Timestamp> {
-        self.node.sessions.iter().map(|s| s.connected_at).min()
+        self.node.telling().map(|s| s.connected_at).min()
     }
 
     /// Whether an agent is connected for it.
@@ -234,13 +262,13 @@ impl<'a> NodeRef<'a> {
 
     /// How many listeners it has acknowledged on its newest stream.
     pub fn accepted_listeners(&self) -> usize {
-        let newest = self.node.sessions.last();
+        let newest = self.node.telling().next_back();
         newest.map_or(0, |s| s.listeners.values().filter(|seen| seen.accepted.is_some()).count())
     }
 
     /// How many listeners it refuses, or acknowledged without listening, on its newest stream.
     pub fn rejected_listeners(&self) -> usize {
-        let newest = self.node.sessions.last();
+        let newest = self.node.telling().next_back();
         newest.map_or(0, |s| {
             s.listeners.values().filter(|seen| seen.rejection.is_some() || seen.refuted.is_some()).count()
         })
@@ -249,7 +277,7 @@ impl<'a> NodeRef<'a> {
     /// How well it is proved that the listener is bound there now, in whatever version: where an
     /// update was refused, the earlier version still serves. Of several streams the weakest counts.
     pub fn evidence(&self, listener: &str) -> Evidence {
-        let seen = || self.node.sessions.iter().map(|s| s.listeners.get(listener));
+        let seen = || self.node.telling().map(|s| s.listeners.get(listener));
         let Some(told) = seen().map(|seen| seen.map_or(Evidence::None, Seen::evidence)).min() else {
             return Evidence::None;
         };
@@ -307,8 +335,8 @@ impl<'a> NodeRef<'a> {
             return Holding::Held;
         }
         let unknown = seen().filter_map(|seen| seen.unknown).max();
-        let before = self.node.held_before.contains(listener).then(|| match self.node.sessions.last() {
-            Some(session) => session.connected_at,
+        let before = self.node.held_before.contains(listener).then(|| match self.node.telling().next_back() {
+            Some(session) => self.node.own_ended.map_or(session.connected_at, |ended| ended.max(session.connected_at)),
             None => self.node.since,
         });
         match unknown.max(before) {
@@ -336,6 +364,6 @@ impl<'a> NodeRef<'a> {
 
     fn fresh_report(&self) -> Option<&'a AgentReport> {
         let report = self.agent?.report.as_ref()?;
-        self.node.sessions.iter().all(|s| s.seq < report.seq).then_some(report)
+        self.node.telling().all(|s| s.seq < report.seq).then_some(report)
     }
 }

@@ -19,6 +19,17 @@ pub enum Protocol {
     Delta,
 }
 
+/// What a stream can tell of listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All, where the node takes its listeners from it: an aggregated stream.
+    Everything,
+    /// All: a stream of listeners only.
+    Listeners,
+    /// Nothing: a stream of another type.
+    Others,
+}
+
 /// An Envoy as it presents itself on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -84,6 +95,8 @@ pub enum Report {
         node: NodeFacts,
         /// The stream's id.
         stream: u64,
+        /// What it can tell.
+        scope: Scope,
     },
     /// An Envoy has these listeners in these versions. On a SotW stream it is the whole list.
     Acked {

@@ -33,7 +33,11 @@ impl Fold {
     }
 
     fn connect(&mut self, stream: u64, protocol: Protocol, now: Timestamp) -> Touched {
-        self.0.fold(Report::NodeConnected { node: facts(protocol), stream }, now)
+        self.0.fold(Report::NodeConnected { node: facts(protocol), stream, scope: Scope::Everything }, now)
+    }
+
+    fn connect_by(&mut self, scope: Scope, stream: u64, now: Timestamp) {
+        self.0.fold(Report::NodeConnected { node: facts(Protocol::Delta), stream, scope }, now);
     }
 
     fn gone(&mut self, stream: u64, now: Timestamp) -> Touched {
@@ -96,6 +100,63 @@ fn a_new_stream_proves_itself_and_the_end_of_the_old_one_does_not_end_it() {
     assert_eq!(fold.node().holding(L), Holding::Unsure { since: 10 });
     fold.ack(2, &[(L, "1")], &[]);
     assert_eq!((fold.evidence(), fold.node().holding(L)), (Evidence::Acked, Holding::Held));
+}
+
+#[test]
+fn streams_of_other_types_neither_prove_nor_disprove_listeners() {
+    let mut fold = Fold::new();
+    fold.connect_by(Scope::Others, 1, 5);
+    assert!(!fold.node().connected() && fold.node().present());
+    fold.connect_by(Scope::Listeners, 2, 6);
+    fold.connect_by(Scope::Others, 3, 7);
+    fold.ack(2, &[(L, "1")], &[]);
+    assert_eq!((fold.evidence(), fold.node().holding(L)), (Evidence::Acked, Holding::Held));
+    fold.connect_by(Scope::Others, 4, 8);
+    fold.gone(1, 9);
+    assert_eq!(fold.evidence(), Evidence::Acked);
+    assert_eq!((fold.node().shared_since(), fold.node().accepted_listeners()), (None, 1));
+    fold.agent();
+    fold.sees(vec![listener(L, Active, None)], true, 9);
+    assert_eq!(fold.evidence(), Evidence::Active);
+    fold.connect_by(Scope::Others, 5, 10);
+    assert_eq!(fold.evidence(), Evidence::Active, "the agent's report is as fresh as before");
+    fold.gone(2, 20);
+    fold.sees(vec![], true, 20);
+    assert_eq!(fold.evidence(), Evidence::None);
+    assert!(!fold.node().connected() && fold.node().present(), "nothing can bring it listeners");
+    assert_eq!((fold.node().since(), fold.node().holding(L)), (20, Holding::Unsure { since: 20 }));
+    fold.gone(3, 21);
+    fold.gone(4, 22);
+    fold.gone(5, 23);
+    assert!(!fold.node().present());
+}
+
+#[test]
+fn an_aggregated_stream_beside_one_of_listeners_says_nothing_of_them() {
+    let mut fold = Fold::new();
+    fold.connect_by(Scope::Everything, 1, 1);
+    fold.connect_by(Scope::Listeners, 2, 2);
+    fold.ack(2, &[(L, "1")], &[]);
+    assert_eq!((fold.evidence(), fold.node().accepted_listeners()), (Evidence::Acked, 1));
+    assert_eq!((fold.node().streams(), fold.node().shared_since()), (1, None), "they are of one Envoy");
+    // It comes back without the other: what was refused on the other waits on for its next attempt.
+    fold.nack(2, &[(L, "2")], &[], 3);
+    let due = fold.0.next_deadline();
+    fold.gone(1, 4);
+    fold.connect_by(Scope::Everything, 3, 5);
+    assert_eq!((fold.evidence(), fold.0.next_deadline()), (Evidence::Acked, due));
+    // The stream of listeners ends: the node may have them still, and that counts from its end.
+    fold.gone(2, 30);
+    assert_eq!((fold.evidence(), fold.node().holding(L)), (Evidence::None, Holding::Unsure { since: 30 }));
+    fold.connect_by(Scope::Listeners, 4, 40);
+    assert_eq!((fold.evidence(), fold.node().holding(L)), (Evidence::None, Holding::Unsure { since: 40 }));
+    fold.ack(4, &[(L, "1")], &[]);
+    assert_eq!((fold.evidence(), fold.node().holding(L)), (Evidence::Acked, Holding::Held));
+    // Two Envoys with one id: one takes its listeners from the aggregated stream.
+    fold.ack(3, &[("other", "1")], &[]);
+    assert_eq!(fold.evidence(), Evidence::None, "it has not this one");
+    fold.connect_by(Scope::Listeners, 5, 50);
+    assert_eq!((fold.node().streams(), fold.node().shared_since()), (2, Some(50)));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Owner {
             pods: self.world.pods_count(),
             accesses: self.world.accesses().count(),
             vips,
-            nodes: self.feedback.nodes().filter(|node| node.connected()).count(),
+            nodes: self.feedback.nodes().filter(|node| node.present()).count(),
             problems: self.problems(now),
         }
     }
@@ -295,14 +295,14 @@ impl Owner {
                     network: text(facts.view.network.as_deref()),
                     region: facts.view.locality.region.to_string(),
                     zone: facts.view.locality.zone.to_string(),
-                    protocol: match (node.connected(), facts.protocol) {
+                    protocol: match (node.present(), facts.protocol) {
                         (false, _) => "",
                         (true, Protocol::Sotw) => "SotW",
                         (true, Protocol::Delta) => "Delta",
                     }
                     .to_owned(),
                     version: facts.version.to_string(),
-                    state: if node.connected() { "Connected" } else { "Gone" }.to_owned(),
+                    state: if node.present() { "Connected" } else { "Gone" }.to_owned(),
                     agent: node.has_agent(),
                     listeners: node.accepted_listeners(),
                     rejected: node.rejected_listeners(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::ads;
-use crate::feedback::{NodeFacts, Protocol};
+use crate::feedback::{NodeFacts, Protocol, Scope};
 use crate::model::decision::{ClientView, NodeRole};
 use crate::model::id::{ClusterName, NodeId};
 use crate::model::object::Locality;
@@ -54,10 +54,21 @@ pub fn identify(info: &ads::NodeInfo, protocol: ads::Protocol) -> Result<NodeFac
     Ok(NodeFacts { id, view, labels, version, protocol })
 }
 
+/// What a stream of that service can tell of listeners.
+pub fn scope(service: ads::DiscoveryService) -> Scope {
+    use ads::DiscoveryService::{Aggregated, Cluster, Endpoint, Listener, Route, Secret};
+    match service {
+        Aggregated => Scope::Everything,
+        Listener => Scope::Listeners,
+        Cluster | Endpoint | Route | Secret => Scope::Others,
+    }
+}
+
 /// The streams of a connected node, and what they are served.
 #[derive(Default)]
 pub struct Node {
-    /// By stream id; more than one for a moment when it reconnects before the old end is seen.
+    /// By stream id; more than one for a moment when it reconnects before the old end is seen, or where it takes each type
+    /// from a stream of its own.
     streams: BTreeMap<u64, SnapshotSender>,
     /// The view that it is of; none before anything is served.
     pub view: Option<ViewKey>,
@@ -92,7 +103,7 @@ impl Nodes {
         self.by_stream.insert(stream, id.clone());
         let node = self.by_id.entry(id.clone()).or_default();
         if let Some((other, _)) = node.streams.last_key_value() {
-            tracing::info!(node = %id, other, stream, "the node opened another stream");
+            tracing::debug!(node = %id, other, stream, "the node opened another stream");
         }
         node.streams.insert(stream, sender);
         receiver
@@ -108,6 +119,11 @@ impl Nodes {
             self.by_id.remove(&id);
         }
         Some((id, was_last))
+    }
+
+    /// Whether the node has a stream.
+    pub fn has(&self, id: &NodeId) -> bool {
+        self.by_id.contains_key(id)
     }
 
     /// The node of a stream.

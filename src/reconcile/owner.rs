@@ -284,7 +284,7 @@ impl Owner {
 
     fn ads(&mut self, event: ads::Event, news: &mut News, now: Timestamp) {
         let report = match event {
-            ads::Event::Connected { stream, node, protocol, peer, reply } => {
+            ads::Event::Connected { stream, node, protocol, service, peer, reply } => {
                 let facts = match nodes::identify(&node, protocol) {
                     Ok(facts) => facts,
                     Err(message) => {
@@ -293,19 +293,18 @@ impl Owner {
                         return;
                     }
                 };
+                // Of single types a node has many streams, one for each cluster's endpoints; the first tells that it came.
+                if service.is_aggregated() || !self.nodes.has(&facts.id) {
+                    let text = format!("{} {service} from {peer}, {}", protocol.label(), facts.version);
+                    self.history(&facts.id, "Connected", text, now);
+                }
                 let snapshots = self.nodes.connect(stream.0, &facts.id);
-                self.history(
-                    &facts.id,
-                    "Connected",
-                    format!("{} from {peer}, {}", protocol.label(), facts.version),
-                    now,
-                );
                 if reply.send(Ok(snapshots)).is_err() {
                     self.nodes.disconnect(stream.0);
                     return;
                 }
                 (news.nodes, news.vips) = (true, true);
-                Report::NodeConnected { node: facts, stream: stream.0 }
+                Report::NodeConnected { node: facts, stream: stream.0, scope: nodes::scope(service) }
             }
             ads::Event::Acked { stream, ty: ResourceType::Listener, resources, removed } => {
                 let Some(node) = self.nodes.of_stream(stream.0).cloned() else { return };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::feedback::{AgentListener, AgentListenerState, Feedback, Report};
+use crate::feedback::{AgentListener, AgentListenerState, Feedback, Report, Scope};
 use crate::model::Timestamp;
 use crate::model::object::Pool;
 use crate::model::slot::Slot;
@@ -197,7 +197,7 @@ impl Sim {
         let stream = self.streams;
         let tier = if self.gateways[g].unlabelled { "other" } else { "edge" };
         let facts = gateway(Self::id(g).as_str(), labels("tier", tier));
-        self.feedback.fold(Report::NodeConnected { node: facts, stream }, self.now);
+        self.feedback.fold(Report::NodeConnected { node: facts, stream, scope: Scope::Everything }, self.now);
         let it = &mut self.gateways[g];
         it.stream = Some(stream);
         it.sent = it.bound.clone();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::feedback::{AgentListener, AgentListenerState, Evidence, Feedback, NodeFacts, Protocol, Report};
+use crate::feedback::{AgentListener, AgentListenerState, Evidence, Feedback, NodeFacts, Protocol, Report, Scope};
 use crate::model::decision::{ClientView, NodeRole, VipDecision, VipInput};
 use crate::model::id::NamespacedName;
 use crate::model::object::{
@@ -139,7 +139,7 @@ impl Bench {
     }
 
     fn connect(&mut self, id: &str, labels: Labels) {
-        self.fold(Report::NodeConnected { node: gateway(id, labels), stream: 1 });
+        self.fold(Report::NodeConnected { node: gateway(id, labels), stream: 1, scope: Scope::Everything });
     }
 
     fn gone(&mut self, id: &str) {
@@ -233,7 +233,7 @@ fn a_sidecar_is_neither_offered_a_vip_nor_asked_for_proof() {
     let mut bench = Bench::new(vec![claim("a", "edge")]);
     let mut sidecar = gateway("car", Labels::new());
     sidecar.view.role = NodeRole::Sidecar;
-    bench.fold(Report::NodeConnected { node: sidecar, stream: 1 });
+    bench.fold(Report::NodeConnected { node: sidecar, stream: 1, scope: Scope::Everything });
     bench.ack("car", A, 80, "1");
     let plan = bench.turn();
     assert_eq!(plan.offers_for(bench.feedback.node(&"car".into()).unwrap()).count(), 0);

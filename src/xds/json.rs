@@ -51,6 +51,14 @@ pub fn json(type_url: &str, bytes: &[u8]) -> Result<Value, JsonError> {
         .map_err(|source| JsonError::Encode { type_url: type_url.to_owned(), source })
 }
 
+/// The definitions of all types that can be shown.
+///
+/// # Errors
+/// Those that are built in do not fit together.
+pub fn descriptors() -> Result<&'static DescriptorPool, &'static DescriptorError> {
+    POOL.as_ref()
+}
+
 /// All of xds-api's types, and the few extensions that it lacks.
 pub(super) static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> = LazyLock::new(|| {
     let mut pool = DescriptorPool::decode(xds_api::FILE_DESCRIPTOR_SET)?;

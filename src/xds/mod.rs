@@ -23,7 +23,7 @@ mod tests;
 
 pub use cluster::{CONNECT_TIMEOUT_SECONDS, ClusterSpec, cluster};
 pub use endpoint::assignment;
-pub use json::{JsonError, json};
+pub use json::{JsonError, descriptors, json};
 pub use listener::{ListenerSpec, METADATA_NAMESPACE, Target, listener};
 pub use route::{RouteSpec, route};
 

@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// An address that no machine has.
 const VIP: &str = "vip/240.11.0.1:80";
 
-fn message<T: DeserializeOwned>(json: Value) -> T {
+pub fn message<T: DeserializeOwned>(json: Value) -> T {
     serde_json::from_value(json).expect("a message in JSON")
 }
 
@@ -44,7 +44,7 @@ fn cluster(connect_seconds: u32) -> Resource {
     Resource::new(ResourceType::Cluster, "backend", &cluster).with_refs(refs)
 }
 
-fn endpoints(backend: SocketAddr) -> Resource {
+pub fn endpoints(backend: SocketAddr) -> Resource {
     let address = json!({"socketAddress": {"address": backend.ip().to_string(), "portValue": backend.port()}});
     let assignment: ClusterLoadAssignment = message(json!({
         "clusterName": "backend", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": address}}]}],
@@ -71,7 +71,7 @@ fn listener(name: &str, address: &str, port: u16) -> Resource {
     Resource::new(ResourceType::Listener, name, &listener).with_refs(refs)
 }
 
-fn routes() -> Resource {
+pub fn routes() -> Resource {
     let to_backend = json!({"match": {"prefix": "/"}, "route": {"cluster": "backend"}});
     let routes: RouteConfiguration = message(json!({
         "name": "routes", "virtualHosts": [{"name": "all", "domains": ["*"], "routes": [to_backend]}],
@@ -80,7 +80,7 @@ fn routes() -> Resource {
 }
 
 /// Answers every request with its name.
-async fn backend(name: &'static str) -> SocketAddr {
+pub async fn backend(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -100,7 +100,7 @@ async fn backend(name: &'static str) -> SocketAddr {
 }
 
 /// The body of an HTTP answer; empty when there is none.
-async fn get(address: SocketAddr, path: &str) -> String {
+pub async fn get(address: SocketAddr, path: &str) -> String {
     let Ok(mut tcp) = TcpStream::connect(address).await else { return String::new() };
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     tcp.write_all(request.as_bytes()).await.ok();

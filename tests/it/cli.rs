@@ -182,6 +182,7 @@ async fn server() -> (String, Rows) {
         uploads: Arc::new(policies::Uploads::new(1)),
         xds: Arc::new(Streams),
         metrics,
+        grpc: Default::default(),
         mode: Mode::Local,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,6 +6,8 @@ mod ads;
 mod ads_bench;
 mod ads_envoy;
 mod ads_grpc;
+mod ads_loads;
+mod ads_single;
 mod agent;
 mod bad_input;
 mod cli;

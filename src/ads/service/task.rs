@@ -18,7 +18,7 @@ use super::frames::Requests;
 use crate::ads::metrics::add;
 use crate::ads::registry::{self, lock};
 use crate::ads::stream::{Report, Request, Response, Stream};
-use crate::ads::{Event, Millis, NodeInfo, Protocol, Snapshots, StreamId, Violation};
+use crate::ads::{DiscoveryService, Event, Millis, NodeInfo, Protocol, Snapshots, StreamId, Violation};
 
 /// How long a final status may wait for room before the stream ends without it.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -29,6 +29,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(3600);
 pub(super) struct Task {
     pub(super) shared: Arc<Shared>,
     pub(super) id: StreamId,
+    pub(super) service: DiscoveryService,
     pub(super) protocol: Protocol,
     pub(super) peer: String,
     pub(super) close: Option<CancellationToken>,
@@ -86,7 +87,9 @@ impl From<Violation> for End {
             Violation::TooManyNames { .. } | Violation::NameTooLong { .. } | Violation::TooManyTypes { .. } => {
                 Status::resource_exhausted(text)
             }
-            Violation::NoNode | Violation::NodeChanged { .. } | Violation::NoTypeUrl => Status::invalid_argument(text),
+            Violation::NoNode | Violation::NodeChanged { .. } | Violation::NoTypeUrl | Violation::WrongType { .. } => {
+                Status::invalid_argument(text)
+            }
         })
     }
 }
@@ -142,7 +145,8 @@ impl Task {
         let id = node.id.clone();
         let (reply, answer) = oneshot::channel();
         let peer = self.peer.clone();
-        let connected = Event::Connected { stream: self.id, node: node.clone(), protocol: self.protocol, peer, reply };
+        let (stream, service, protocol) = (self.id, self.service, self.protocol);
+        let connected = Event::Connected { stream, node: node.clone(), protocol, service, peer, reply };
         if self.shared.events.send(connected).await.is_err() {
             return End::Status(Status::unavailable("shutting down"));
         }
@@ -154,8 +158,10 @@ impl Task {
                 End::Status(Status::permission_denied(refusal.message))
             }
             Ok(Ok(snapshots)) => {
-                info!(stream = %self.id, node = id, peer = self.peer, protocol = self.protocol.label(), "connected");
+                let (peer, protocol) = (&self.peer, protocol.label());
+                info!(stream = %self.id, node = id, peer, %service, protocol, "connected");
                 let mut stream = Stream::new(self.id, self.protocol, node, self.shared.limits.clone());
+                stream.came_by(service);
                 stream.tell_acks_of(&self.shared.acks_of);
                 stream.share_plans(&self.shared.plans);
                 let stream = Arc::new(Mutex::new(stream));

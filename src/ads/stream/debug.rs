@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::book::Book;
 use super::{Counts, Stream};
-use crate::ads::{Millis, NodeInfo, StreamId};
+use crate::ads::{DiscoveryService, Millis, NodeInfo, StreamId};
 use crate::snapshot::ResourceType;
 
 /// A stream, for `/debug/xds/nodes/{id}`.
@@ -20,6 +20,8 @@ pub struct StreamDebug {
     pub node: NodeInfo,
     /// `SotW` or `Delta`.
     pub protocol: &'static str,
+    /// The service that it came by: `ADS`, or `CDS`, `EDS`, `LDS`, `RDS`, `SDS`.
+    pub service: DiscoveryService,
     /// The local number of the snapshot that is served; `None` while there is none.
     pub generation: Option<u64>,
     /// By type.
@@ -91,6 +93,7 @@ impl Stream {
             stream: self.id,
             node: self.node.clone(),
             protocol: self.protocol.label(),
+            service: self.service,
             generation: self.snapshot.as_ref().map(|snapshot| snapshot.generation()),
             types: begun.map(|book| (book.ty, of_type(book))).collect(),
             unserved: self.unserved_types(),

@@ -25,7 +25,9 @@ impl Stream {
         // Rule 5, at a reconnection. While clusters are warming Envoy pauses its requests for clusters, so
         // that those for endpoints come first on the new stream; it says that it has the endpoints, but
         // those clusters never got them and wait for its `initial_fetch_timeout` (seen on Envoy 1.40).
-        let warming = ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
+        // A stream of endpoints alone is each subscription's own: what the client says of it is what its cluster has.
+        let is_aggregated = self.service.is_aggregated();
+        let warming = is_aggregated && ty == ResourceType::Endpoint && !self.book(ResourceType::Cluster).sub.begun();
         // The same of clusters that were sent on this stream before it asked for endpoints.
         let owed = if ty == ResourceType::Endpoint { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let book = &mut self.books[ty.index()];
@@ -42,7 +44,7 @@ impl Stream {
         let initial = &request.initial_resource_versions;
         let (mut comes_back, mut begins) = (None, None);
         if first {
-            self.introduces_itself |= ty == ResourceType::Cluster && !initial.is_empty();
+            self.introduces_itself |= is_aggregated && ty == ResourceType::Cluster && !initial.is_empty();
             let mut lengths = initial.iter().map(|(name, version)| name.len().max(version.len()));
             if let Some(bytes) = lengths.find(|bytes| *bytes > self.limits.max_name_bytes) {
                 return Err(Violation::NameTooLong { bytes, limit: self.limits.max_name_bytes });

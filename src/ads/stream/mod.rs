@@ -21,10 +21,10 @@ use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Discover
 
 use self::book::{Answered, Batch, Book, Removals};
 use self::unserved::Unserved;
-use super::{Limits, Millis, NodeInfo, Protocol, StreamId, Versioned, Violation};
+use super::{DiscoveryService, Limits, Millis, NodeInfo, Protocol, StreamId, Versioned, Violation};
 use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
 
-pub use debug::{StreamDebug, TypeDebug};
+pub use debug::{RefusedDebug, ResourceDebug, StreamDebug, TypeDebug};
 pub use plans::Plans;
 pub use resources::Resources;
 
@@ -116,6 +116,7 @@ pub struct Counts {
 /// The machine of one stream.
 pub struct Stream {
     id: StreamId,
+    service: DiscoveryService,
     protocol: Protocol,
     node: NodeInfo,
     limits: Arc<Limits>,
@@ -147,6 +148,7 @@ impl Stream {
     pub fn new(id: StreamId, protocol: Protocol, node: NodeInfo, limits: Arc<Limits>) -> Self {
         Self {
             id,
+            service: DiscoveryService::Aggregated,
             protocol,
             node,
             limits,
@@ -163,6 +165,17 @@ impl Stream {
             held_since: None,
             draining_until: None,
         }
+    }
+
+    /// The service that it came by. At first it is the aggregated one. On a stream of one type nothing waits for the
+    /// others, which the client may take from anywhere.
+    pub fn came_by(&mut self, service: DiscoveryService) {
+        self.service = service;
+    }
+
+    /// The service that it came by.
+    pub fn service(&self) -> DiscoveryService {
+        self.service
     }
 
     /// Reports of ACKs say what was acknowledged for these types only. At first it is all of them.
@@ -200,12 +213,9 @@ impl Stream {
     /// Takes a request; what it proves is returned. An error ends the stream.
     pub fn request(&mut self, request: &Request, now: Millis) -> Result<Vec<Report>, Violation> {
         self.node.hold(request.node())?;
-        let type_url = request.type_url();
-        if type_url.is_empty() {
-            return Err(Violation::NoTypeUrl);
-        }
+        let type_url = self.service.type_url_of(request.type_url())?;
         let Some(ty) = ResourceType::from_type_url(type_url) else {
-            self.unserved_request(request)?;
+            self.unserved_request(type_url, request)?;
             return Ok(Vec::new());
         };
         match request {
@@ -393,7 +403,7 @@ impl Stream {
             self.draining_until = Some(now + millis(self.limits.drain_timeout)).filter(|until| now < *until);
         }
         let changed = self.book_mut(ty).sent(batch, nonce, now);
-        if ty == ResourceType::Cluster {
+        if ty == ResourceType::Cluster && self.service.is_aggregated() {
             self.follow_clusters(&changed);
         }
         response

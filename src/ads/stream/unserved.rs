@@ -21,8 +21,8 @@ pub(super) struct Unserved {
 }
 
 impl Stream {
-    pub(super) fn unserved_request(&mut self, request: &Request) -> Result<(), Violation> {
-        let type_url: Arc<str> = Arc::from(request.type_url());
+    pub(super) fn unserved_request(&mut self, type_url: &str, request: &Request) -> Result<(), Violation> {
+        let type_url: Arc<str> = Arc::from(type_url);
         let is_new = !self.unserved.contains_key(&type_url);
         if is_new && self.unserved.len() >= MAX_TYPES {
             return Err(Violation::TooManyTypes { limit: MAX_TYPES });

@@ -10,7 +10,7 @@ use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Discover
 use xds_api::pb::google::rpc::Status;
 
 use crate::ads::stream::{Report, Request, Response, Stream};
-use crate::ads::{Limits, Millis, NodeInfo, Protocol, StreamId, Violation};
+use crate::ads::{DiscoveryService, Limits, Millis, NodeInfo, Protocol, StreamId, Violation};
 use crate::snapshot::{Reference, Resource, ResourceType, SnapshotBuilder, XdsSnapshot};
 
 pub(super) use crate::snapshot::ResourceType::{Cluster, Endpoint, Listener, Route};
@@ -110,6 +110,14 @@ impl Client {
         client
     }
 
+    /// A client of the type's own service.
+    pub(super) fn of_one(protocol: Protocol, service: DiscoveryService, snapshot: &Arc<XdsSnapshot>) -> Self {
+        let mut client = Self::new(protocol);
+        client.stream.came_by(service);
+        client.publish(snapshot);
+        client
+    }
+
     pub(super) fn publish(&mut self, snapshot: &Arc<XdsSnapshot>) {
         let reports = self.stream.snapshot_changed(Some(snapshot));
         self.reports.extend(reports);
@@ -132,7 +140,7 @@ impl Client {
 
     /// A new stream, and what is to be asked for on it.
     fn begin_anew(&mut self, snapshot: &Arc<XdsSnapshot>) -> Vec<(ResourceType, BTreeSet<String>)> {
-        let mut next = Self::on(self.protocol, snapshot);
+        let mut next = Self::of_one(self.protocol, self.stream.service(), snapshot);
         std::mem::swap(&mut next.sides, &mut self.sides);
         (next.wording, next.now) = (self.wording, self.now);
         for side in &mut next.sides {

@@ -9,5 +9,6 @@ mod order;
 mod rules;
 mod service;
 mod sim;
+mod single;
 mod subscription;
 mod wire;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::views::{DB, WEB, desired, everyone, turn, two_offers, two_services};
-use crate::feedback::{Feedback, NodeFacts, Protocol, Report};
+use crate::feedback::{Feedback, NodeFacts, Protocol, Report, Scope};
 use crate::model::decision::{ClientView, NodeRole};
 use crate::model::id::NodeId;
 use crate::model::object::{Labels, Locality};
@@ -20,7 +20,7 @@ fn gateways(count: u64) -> (Feedback, Vec<NodeId>) {
         let view = ClientView { role: NodeRole::Gateway, cluster: None, network: None, locality: Locality::default() };
         let (labels, version) = (Labels::new(), "1.40.0".into());
         let node = NodeFacts { id: id.clone(), view, labels, version, protocol: Protocol::Delta };
-        feedback.fold(Report::NodeConnected { node, stream }, 0);
+        feedback.fold(Report::NodeConnected { node, stream, scope: Scope::Everything }, 0);
     }
     (feedback, ids)
 }

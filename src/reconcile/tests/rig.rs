@@ -115,7 +115,8 @@ impl Rig {
         };
         let (reply, answer) = oneshot::channel();
         let (stream, protocol) = (ads::StreamId(stream), ads::Protocol::Delta);
-        self.send(Event::Ads(ads::Event::Connected { stream, node, protocol, peer: String::new(), reply })).await;
+        let (service, peer) = (ads::DiscoveryService::Aggregated, String::new());
+        self.send(Event::Ads(ads::Event::Connected { stream, node, protocol, service, peer, reply })).await;
         Envoy { stream, snapshots: answer.await.unwrap().unwrap() }
     }
 }

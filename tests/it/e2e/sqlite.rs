@@ -98,5 +98,5 @@ async fn the_history_of_a_node_can_be_read() {
     assert_eq!(events, ["AgentConnected", "Connected", "AgentGone", "Gone"]);
     let detail =
         ask(&plane, "SELECT detail, datetime(at / 1000, 'unixepoch') FROM node_events WHERE event = 'Connected'");
-    assert!(detail[0].starts_with("Delta from 127.0.0.1:") && detail[0].contains("|20"), "{detail:?}");
+    assert!(detail[0].starts_with("Delta ADS from 127.0.0.1:") && detail[0].contains("|20"), "{detail:?}");
 }
