@@ -181,7 +181,7 @@ impl Subscription {
     pub fn replace(
         &mut self,
         asked: Asked<'_>,
-        names: &[String],
+        names: &[&str],
         limits: &Limits,
     ) -> Result<SubscriptionChange, Violation> {
         let mut change = SubscriptionChange { first: !self.begun, ..SubscriptionChange::default() };
@@ -220,15 +220,15 @@ impl Subscription {
     }
 
     /// Whether the names are those that were given before, each once.
-    fn is_exactly(&self, names: &[String]) -> bool {
-        let distinct: HashSet<&str> = names.iter().map(String::as_str).filter(|name| *name != WILDCARD).collect();
+    fn is_exactly(&self, names: &[&str]) -> bool {
+        let distinct: HashSet<&str> = names.iter().copied().filter(|name| *name != WILDCARD).collect();
         distinct.len() == self.names.len() && distinct.into_iter().all(|name| self.names.contains(name))
     }
 
     /// Rule 7: naming nothing means everything at first, and as long as nothing was ever named; later
     /// it means nothing.
-    fn next_wildcard(&self, ty: ResourceType, names: &[String]) -> Wildcard {
-        if names.iter().any(|name| name == WILDCARD) {
+    fn next_wildcard(&self, ty: ResourceType, names: &[&str]) -> Wildcard {
+        if names.contains(&WILDCARD) {
             return Wildcard::Explicit;
         }
         let may_be_legacy = ty.is_complete_list() && (!self.begun || self.wildcard == Wildcard::Legacy);
@@ -240,8 +240,8 @@ impl Subscription {
     pub fn change(
         &mut self,
         asked: Asked<'_>,
-        subscribe: &[String],
-        unsubscribe: &[String],
+        subscribe: &[&str],
+        unsubscribe: &[&str],
         limits: &Limits,
     ) -> Result<SubscriptionChange, Violation> {
         let mut change = SubscriptionChange { first: !self.begun, ..SubscriptionChange::default() };
@@ -250,17 +250,17 @@ impl Subscription {
             self.wildcard = self.next_wildcard(asked.ty, subscribe);
         }
         self.begun = true;
-        let may_begin = !was_wildcard && subscribe.iter().any(|name| name == WILDCARD);
+        let may_begin = !was_wildcard && subscribe.contains(&WILDCARD);
         let named_before = if may_begin { BTreeSet::clone(&self.names) } else { BTreeSet::new() };
-        if unsubscribe.iter().any(|name| name == WILDCARD) {
+        if unsubscribe.contains(&WILDCARD) {
             self.wildcard = Wildcard::No;
         }
-        if subscribe.iter().any(|name| name == WILDCARD) {
+        if subscribe.contains(&WILDCARD) {
             self.wildcard = Wildcard::Explicit;
         }
         for name in unsubscribe {
             // Rule 9: what was never subscribed by name cannot be unsubscribed by name.
-            let Some(name) = self.names.get(name.as_str()).cloned() else { continue };
+            let Some(name) = self.names.get(*name).cloned() else { continue };
             Arc::make_mut(&mut self.names).remove(&name);
             self.sum = self.sum.wrapping_sub(hash(&name));
             if self.is_wildcard() { change.asked.push(name) } else { change.dropped.push(name) }
@@ -281,18 +281,18 @@ impl Subscription {
     fn add(
         &mut self,
         asked: Asked<'_>,
-        names: &[String],
+        names: &[&str],
         limits: &Limits,
         change: &mut SubscriptionChange,
     ) -> Result<(), Violation> {
         let mut understood = Vec::with_capacity(names.len());
-        for name in names.iter().filter(|name| *name != WILDCARD) {
+        for name in names.iter().copied().filter(|name| *name != WILDCARD) {
             if name.len() > limits.max_name_bytes {
                 return Err(Violation::NameTooLong { bytes: name.len(), limit: limits.max_name_bytes });
             }
             match name.starts_with(XDSTP) {
-                true => change.not_understood.push(Arc::from(name.as_str())),
-                false => understood.push(name.as_str()),
+                true => change.not_understood.push(Arc::from(name)),
+                false => understood.push(name),
             }
         }
         let known = |name: &str| (asked.known)(name).unwrap_or_else(|| Arc::from(name));

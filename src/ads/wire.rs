@@ -1,14 +1,12 @@
-//! Messages on the wire. Requests are decoded by prost; responses are written by hand, since their
+//! Messages on the wire. Requests are read in `stream/request.rs`; responses are written by hand, since their
 //! resources are encoded already: each body is copied once, into the piece that the transport sends.
 //!
 //! Field numbers are those of `envoy/service/discovery/v3/discovery.proto`.
 
 use bytes::BufMut;
-use prost013::{DecodeError, Message};
-use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 use super::Protocol;
-use super::stream::{Request, Response};
+use super::stream::Response;
 use crate::snapshot::Resource;
 
 /// Tags of fields with the wire type "length-delimited" (2).
@@ -128,19 +126,6 @@ impl Response {
         for name in &self.removed {
             put_nested(out, 6, name.len());
             out.put_slice(name.as_bytes());
-        }
-    }
-}
-
-impl Request {
-    /// Reads a message.
-    ///
-    /// # Errors
-    /// When it is none of the protocol's.
-    pub fn decode(protocol: Protocol, message: &[u8]) -> Result<Self, DecodeError> {
-        match protocol {
-            Protocol::Sotw => DiscoveryRequest::decode(message).map(Request::Sotw),
-            Protocol::Delta => DeltaDiscoveryRequest::decode(message).map(Request::Delta),
         }
     }
 }

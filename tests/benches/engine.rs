@@ -58,7 +58,7 @@ impl Client {
     }
 
     fn ask(&mut self, request: DeltaDiscoveryRequest) {
-        black_box(self.stream.request(&Request::Delta(request), 0).expect("no violation"));
+        black_box(self.stream.request(&Request::from(request), 0).expect("no violation"));
     }
 
     fn ack(&mut self, response: &Response) {

@@ -4,9 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use xds_api::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-
-use super::{Report, Stream};
+use super::{DeltaRequest, Report, Stream};
 use crate::ads::subscription::Asked;
 use crate::ads::{Millis, Violation};
 use crate::snapshot::ResourceType;
@@ -15,7 +13,7 @@ impl Stream {
     pub(super) fn delta_request(
         &mut self,
         ty: ResourceType,
-        request: &DeltaDiscoveryRequest,
+        request: &DeltaRequest,
         now: Millis,
     ) -> Result<Vec<Report>, Violation> {
         // Rule 1: a stale nonce answers nothing, but what was subscribed with it counts.
@@ -31,17 +29,18 @@ impl Stream {
         // The same of clusters that were sent on this stream before it asked for endpoints.
         let owed = if ty == ResourceType::Endpoint { std::mem::take(&mut self.owed) } else { BTreeSet::new() };
         let book = &mut self.books[ty.index()];
-        let (subscribe, unsubscribe) = (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
+        let [subscribe, unsubscribe] =
+            [&request.subscribe, &request.unsubscribe].map(|names| names.iter().collect::<Vec<_>>());
         let resources = snapshot.as_ref().map(|snapshot| RefCell::new(snapshot.walk(ty)));
         let known = |name: &str| Some(resources.as_ref()?.borrow_mut().get(name)?.name().clone());
         let mut change = book.sub.change(
             Asked { ty, known: &known, sets: &self.plans.sets },
-            subscribe,
-            unsubscribe,
+            &subscribe,
+            &unsubscribe,
             &self.limits,
         )?;
         let first = change.first;
-        let initial = &request.initial_resource_versions;
+        let initial = &request.initial;
         let (mut comes_back, mut begins) = (None, None);
         if first {
             self.introduces_itself |= is_aggregated && ty == ResourceType::Cluster && !initial.is_empty();
@@ -53,7 +52,7 @@ impl Stream {
             begins = snapshot.as_ref().filter(|_| initial.is_empty());
             if comes_back.is_none() && begins.is_none() {
                 // Rule 12: of what the client has, only what differs is sent.
-                let is_asked = |name: &&Arc<str>| warming || owed.contains(*name) || !initial.contains_key(&***name);
+                let is_asked = |name: &&Arc<str>| warming || owed.contains(*name) || initial.get(name).is_none();
                 change.asked = book.sub.names().iter().filter(is_asked).cloned().collect();
                 book.has_initially(initial);
             }

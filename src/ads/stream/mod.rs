@@ -8,6 +8,7 @@ mod debug;
 mod delta;
 mod holdings;
 mod plans;
+mod request;
 mod resources;
 mod sotw;
 mod unserved;
@@ -15,44 +16,16 @@ mod unserved;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
-use xds_api::pb::envoy::config::core::v3::Node;
-use xds_api::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
-
 use self::book::{Answered, Batch, Book, Removals};
 use self::unserved::Unserved;
 use super::{DiscoveryService, Limits, Millis, NodeInfo, Protocol, StreamId, Versioned, Violation};
 use crate::snapshot::{Resource, ResourceType, XdsSnapshot};
+use serde::Serialize;
 
 pub use debug::{RefusedDebug, ResourceDebug, StreamDebug, TypeDebug};
 pub use plans::Plans;
+pub use request::{DeltaRequest, Request, Texts, VersionWalk, Versions};
 pub use resources::Resources;
-
-/// A request of either protocol.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// State of the world.
-    Sotw(DiscoveryRequest),
-    /// Incremental.
-    Delta(DeltaDiscoveryRequest),
-}
-
-impl Request {
-    /// The node, which the first request must carry.
-    pub fn node(&self) -> Option<&Node> {
-        match self {
-            Request::Sotw(request) => request.node.as_ref(),
-            Request::Delta(request) => request.node.as_ref(),
-        }
-    }
-
-    fn type_url(&self) -> &str {
-        match self {
-            Request::Sotw(request) => &request.type_url,
-            Request::Delta(request) => &request.type_url,
-        }
-    }
-}
 
 /// A response to send. Its resources are the snapshot's own: nothing is copied or encoded here.
 #[derive(Clone, Debug)]
@@ -224,7 +197,7 @@ impl Stream {
                 self.sotw_request(ty, request, now)
             }
             Request::Delta(request) => {
-                let names = [&request.resource_names_subscribe, &request.resource_names_unsubscribe];
+                let names = [&request.subscribe, &request.unsubscribe];
                 self.awaits_less |= match ty {
                     ResourceType::Cluster => request.error_detail.is_some() || names.iter().any(|all| !all.is_empty()),
                     _ => !request.response_nonce.is_empty(),

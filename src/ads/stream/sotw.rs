@@ -37,11 +37,8 @@ impl Stream {
         // A client that has forgotten its nonce begins anew.
         let anew = !begun || (nonce.is_empty() && !crossed);
         let known = |name: &str| Some(snapshot.as_ref()?.get(ty, name)?.name().clone());
-        let mut change = book.sub.replace(
-            Asked { ty, known: &known, sets: &self.plans.sets },
-            &request.resource_names,
-            &self.limits,
-        )?;
+        let names: Vec<&str> = request.resource_names.iter().map(String::as_str).collect();
+        let mut change = book.sub.replace(Asked { ty, known: &known, sets: &self.plans.sets }, &names, &self.limits)?;
         if anew {
             change.asked = book.sub.names().iter().cloned().collect();
             book.owe_answer();

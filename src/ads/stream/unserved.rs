@@ -30,8 +30,10 @@ impl Stream {
         let limits = self.limits.clone();
         let state = self.unserved.entry(type_url.clone()).or_default();
         let (nonce, names) = match request {
-            Request::Sotw(request) => (&request.response_nonce, &request.resource_names),
-            Request::Delta(request) => (&request.response_nonce, &request.resource_names_subscribe),
+            Request::Sotw(request) => {
+                (&request.response_nonce, request.resource_names.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            Request::Delta(request) => (&request.response_nonce, request.subscribe.iter().collect()),
         };
         if state.in_flight.as_ref() == Some(nonce) {
             state.in_flight = None;
@@ -39,7 +41,7 @@ impl Stream {
         if let Some(name) = names.iter().find(|name| name.len() > limits.max_name_bytes) {
             return Err(Violation::NameTooLong { bytes: name.len(), limit: limits.max_name_bytes });
         }
-        let asked: BTreeSet<Arc<str>> = names.iter().map(|name| Arc::from(name.as_str())).collect();
+        let asked: BTreeSet<Arc<str>> = names.iter().map(|name| Arc::from(*name)).collect();
         match request {
             // An ACK repeats the names; only others are a question.
             Request::Sotw(_) => {

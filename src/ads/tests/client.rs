@@ -174,13 +174,13 @@ impl Client {
         }
         let covers = |n: &Arc<str>| side.subscribed.contains("*") || side.subscribed.contains(&**n);
         let request = match self.protocol {
-            Protocol::Sotw => Request::Sotw(self.sotw_request(ty)),
+            Protocol::Sotw => Request::from(self.sotw_request(ty)),
             Protocol::Delta => {
                 let first = !side.asked;
                 let initial = side.has.iter().filter(|(n, _)| first && covers(n));
                 let initial_resource_versions =
                     initial.map(|(name, r)| (name.to_string(), r.version().to_string())).collect();
-                Request::Delta(DeltaDiscoveryRequest {
+                Request::from(DeltaDiscoveryRequest {
                     type_url: ty.type_url().to_owned(),
                     resource_names_subscribe: names(wanted),
                     resource_names_unsubscribe: names(unwanted),
@@ -276,13 +276,13 @@ impl Client {
     fn reply(&mut self, type_url: &str, nonce: &str, error: Option<String>) {
         let error_detail = error.map(|message| Status { code: 13, message, ..Status::default() });
         let request = match (self.protocol, ResourceType::from_type_url(type_url)) {
-            (Protocol::Sotw, Some(ty)) => Request::Sotw(DiscoveryRequest { error_detail, ..self.sotw_request(ty) }),
-            (Protocol::Sotw, None) => Request::Sotw(DiscoveryRequest {
+            (Protocol::Sotw, Some(ty)) => Request::from(DiscoveryRequest { error_detail, ..self.sotw_request(ty) }),
+            (Protocol::Sotw, None) => Request::from(DiscoveryRequest {
                 type_url: type_url.to_owned(),
                 response_nonce: nonce.to_owned(),
                 ..DiscoveryRequest::default()
             }),
-            (Protocol::Delta, _) => Request::Delta(DeltaDiscoveryRequest {
+            (Protocol::Delta, _) => Request::from(DeltaDiscoveryRequest {
                 type_url: type_url.to_owned(),
                 response_nonce: nonce.to_owned(),
                 error_detail,

@@ -37,7 +37,7 @@ fn rule_01_a_stale_nonce_answers_nothing_in_sotw() {
     let mut stale = sotw(Endpoint);
     stale.resource_names = names(&["a", "b"]);
     stale.response_nonce = "0.0".to_owned();
-    client.request(Request::Sotw(stale)).expect("ignored");
+    client.request(Request::from(stale)).expect("ignored");
     assert!(client.flush().is_empty());
     assert!(client.take_reports().is_empty(), "nothing was acknowledged");
     client.answer(&first[0]);
@@ -53,7 +53,7 @@ fn rule_01_a_stale_nonce_loses_no_subscription_in_delta() {
     stale.response_nonce = "0.0".to_owned();
     stale.resource_names_subscribe = names(&["b"]);
     stale.error_detail = Some(Status { message: "a: no".to_owned(), ..Status::default() });
-    client.request(Request::Delta(stale)).expect("taken");
+    client.request(Request::from(stale)).expect("taken");
     assert!(client.take_reports().is_empty(), "neither an ACK nor a NACK");
     client.answer(&first[0]);
     client.take_log();
@@ -103,7 +103,7 @@ fn rule_02_a_nack_is_its_error_and_never_a_version() {
     let mut ack = client.sotw_request(Listener);
     ack.response_nonce.clone_from(&sent[0].nonce);
     ack.version_info = "of another replica".to_owned();
-    client.request(Request::Sotw(ack)).expect("an ACK");
+    client.request(Request::from(ack)).expect("an ACK");
     assert_eq!(client.take_reports(), [acked(Listener, &[("a", "1")], &[])]);
 
     let mut client = Client::on(Protocol::Sotw, &snapshot(&[(Listener, "a", "1")]));
@@ -268,15 +268,15 @@ fn rule_05_a_client_that_reconnects_while_clusters_are_warming_gets_their_endpoi
     first.resource_names_subscribe = names(&["a"]);
     first.initial_resource_versions = HashMap::from([("a".to_owned(), version)]);
     let mut client = Client::on(Protocol::Delta, builder.latest());
-    client.request(Request::Delta(first.clone())).expect("taken");
+    client.request(Request::from(first.clone())).expect("taken");
     assert_eq!(client.flush().iter().map(line).collect::<Vec<_>>(), ["endpoint: a"]);
 
     let mut client = Client::on(Protocol::Delta, builder.latest());
     let mut clusters = delta(Cluster);
     let version = res(Cluster, "a", "1").version().to_string();
     clusters.initial_resource_versions = HashMap::from([("a".to_owned(), version)]);
-    client.request(Request::Delta(clusters)).expect("taken");
-    client.request(Request::Delta(first)).expect("taken");
+    client.request(Request::from(clusters)).expect("taken");
+    client.request(Request::from(first)).expect("taken");
     assert!(client.flush().is_empty(), "one whose clusters are warm has all it needs");
 }
 
@@ -300,8 +300,8 @@ fn rule_07_wildcards() {
     let both = snapshot(&[(Cluster, "a", "1"), (Cluster, "b", "1"), (Endpoint, "a", "1")]);
     // Naming nothing at first means everything, for the types whose lists are complete.
     let mut client = Client::on(Protocol::Sotw, &both);
-    client.request(Request::Sotw(sotw(Cluster))).expect("taken");
-    client.request(Request::Sotw(sotw(Endpoint))).expect("taken");
+    client.request(Request::from(sotw(Cluster))).expect("taken");
+    client.request(Request::from(sotw(Endpoint))).expect("taken");
     assert_eq!(client.flush().iter().map(line).collect::<Vec<_>>(), ["cluster: a b", "endpoint:"]);
     // Once a name was given, nothing means nothing.
     let mut client = Client::on(Protocol::Sotw, &both);
@@ -312,7 +312,7 @@ fn rule_07_wildcards() {
     assert_eq!(client.take_log(), ["cluster: a"], "no wildcard by the back door");
 
     let mut client = Client::on(Protocol::Delta, &both);
-    client.request(Request::Delta(delta(Cluster))).expect("taken");
+    client.request(Request::from(delta(Cluster))).expect("taken");
     let sent = client.flush();
     assert_eq!(sent.iter().map(line).collect::<Vec<_>>(), ["cluster: a b"]);
     // `*` and names combine, and `*` can be taken back alone.
@@ -451,7 +451,7 @@ fn rule_12_a_delta_client_that_reconnects_is_sent_what_differs() {
     let mut request = delta(Listener);
     request.initial_resource_versions =
         versions.iter().map(|(n, r)| (n.to_string(), r.version().to_string())).collect();
-    late.request(Request::Delta(request)).expect("taken");
+    late.request(Request::from(request)).expect("taken");
     assert!(late.take_reports().is_empty());
     late.publish(builder.latest());
     assert_eq!(late.take_reports(), [acked(Listener, &all, &[])]);
@@ -474,14 +474,14 @@ fn rule_12_only_the_first_request_says_what_the_client_has() {
     later.resource_names_subscribe = names(&["b"]);
     let version = res(Endpoint, "b", "1").version().to_string();
     later.initial_resource_versions = HashMap::from([("b".to_owned(), version)]);
-    client.request(Request::Delta(later)).expect("taken");
+    client.request(Request::from(later)).expect("taken");
     assert_eq!(client.flush().iter().map(line).collect::<Vec<_>>(), ["endpoint: b"]);
 }
 
 #[test]
 fn rule_13_the_node_is_bound_by_the_first_message() {
     let mut client = Client::on(Protocol::Delta, &snapshot(&[]));
-    let with = |id: &str| Request::Delta(DeltaDiscoveryRequest { node: Some(node(id)), ..delta(Cluster) });
+    let with = |id: &str| Request::from(DeltaDiscoveryRequest { node: Some(node(id)), ..delta(Cluster) });
     assert_eq!(client.request(with("n")), Ok(()), "saying it again is no change");
     let refused = client.request(with("other"));
     assert!(matches!(refused, Err(Violation::NodeChanged { .. })), "{refused:?}");
@@ -495,9 +495,9 @@ fn rule_14_requests_without_a_type_are_errors_and_unknown_types_are_answered_emp
             let type_url = type_url.to_owned();
             match protocol {
                 Protocol::Sotw => {
-                    Request::Sotw(DiscoveryRequest { type_url, resource_names: names, ..DiscoveryRequest::default() })
+                    Request::from(DiscoveryRequest { type_url, resource_names: names, ..DiscoveryRequest::default() })
                 }
-                Protocol::Delta => Request::Delta(DeltaDiscoveryRequest {
+                Protocol::Delta => Request::from(DeltaDiscoveryRequest {
                     type_url,
                     resource_names_subscribe: names,
                     ..DeltaDiscoveryRequest::default()
@@ -517,7 +517,7 @@ fn rule_14_requests_without_a_type_are_errors_and_unknown_types_are_answered_emp
             Request::Sotw(nack) => nack.response_nonce.clone_from(&sent[0].nonce),
             Request::Delta(nack) => {
                 nack.response_nonce.clone_from(&sent[0].nonce);
-                nack.resource_names_subscribe.clear();
+                nack.subscribe = [].into_iter().collect();
             }
         }
         client.request(nack).expect("taken");
@@ -561,7 +561,7 @@ fn rule_17_orphans_are_answered_as_removed() {
 fn rule_18_subscriptions_are_bounded() {
     let limits = Limits { max_names: 10, max_name_bytes: 20, ..Limits::default() };
     let ask =
-        |names: Vec<String>| Request::Delta(DeltaDiscoveryRequest { resource_names_subscribe: names, ..delta(Route) });
+        |names: Vec<String>| Request::from(DeltaDiscoveryRequest { resource_names_subscribe: names, ..delta(Route) });
     let mut client = Client::with_limits(Protocol::Delta, limits.clone());
     let refused = client.request(ask((0..11).map(|n| n.to_string()).collect()));
     assert!(matches!(refused, Err(Violation::TooManyNames { count: 11, limit: 10, .. })), "{refused:?}");
@@ -575,7 +575,7 @@ fn rule_18_subscriptions_are_bounded() {
         let mut churn = delta(Route);
         churn.resource_names_subscribe = vec![n.to_string()];
         churn.resource_names_unsubscribe = vec![n.wrapping_sub(1).to_string()];
-        client.request(Request::Delta(churn)).err()
+        client.request(Request::from(churn)).err()
     });
     assert!(matches!(refused, Some(Violation::TooManyNames { .. })), "{refused:?}");
 }

@@ -22,9 +22,9 @@ fn ask(protocol: Protocol, type_url: &str, name: &str) -> Request {
     let (type_url, names) = (type_url.to_owned(), names(&[name]));
     match protocol {
         Protocol::Sotw => {
-            Request::Sotw(DiscoveryRequest { type_url, resource_names: names, ..DiscoveryRequest::default() })
+            Request::from(DiscoveryRequest { type_url, resource_names: names, ..DiscoveryRequest::default() })
         }
-        Protocol::Delta => Request::Delta(DeltaDiscoveryRequest {
+        Protocol::Delta => Request::from(DeltaDiscoveryRequest {
             type_url,
             resource_names_subscribe: names,
             ..DeltaDiscoveryRequest::default()

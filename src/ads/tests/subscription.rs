@@ -18,7 +18,10 @@ fn subscribed(steps: &[(Vec<u8>, Vec<u8>)]) -> Subscription {
     let asked = Asked { ty: ResourceType::Endpoint, known: &|_| None, sets: &sets };
     let mut sub = Subscription::default();
     for (subscribe, unsubscribe) in steps {
-        sub.change(asked, &strings(subscribe), &strings(unsubscribe), &Limits::default()).expect("few names");
+        let (subscribe, unsubscribe) = (strings(subscribe), strings(unsubscribe));
+        let [subscribe, unsubscribe] =
+            [&subscribe, &unsubscribe].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        sub.change(asked, &subscribe, &unsubscribe, &Limits::default()).expect("few names");
     }
     sub
 }

@@ -48,7 +48,7 @@ impl Rig {
     fn ask(&mut self, names: &[&str]) {
         let resource_names_subscribe = names.iter().map(|&name| name.to_owned()).collect();
         let request = DeltaDiscoveryRequest { resource_names_subscribe, ..DeltaDiscoveryRequest::default() };
-        self.stream.request(&Request::Delta(request), self.now).expect("a subscription");
+        self.stream.request(&Request::from(request), self.now).expect("a subscription");
     }
 
     fn send(&mut self) -> String {
@@ -58,7 +58,7 @@ impl Rig {
     fn answer(&mut self, nonce: String, error: Option<&str>) {
         let error_detail = error.map(|text| rpc::Status { code: 13, message: text.into(), ..rpc::Status::default() });
         let request = DeltaDiscoveryRequest { response_nonce: nonce, error_detail, ..DeltaDiscoveryRequest::default() };
-        self.stream.request(&Request::Delta(request), self.now).expect("an answer");
+        self.stream.request(&Request::from(request), self.now).expect("an answer");
     }
 
     fn told(&self, contents: Contents) -> ClientConfig {

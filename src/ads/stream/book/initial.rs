@@ -1,20 +1,18 @@
 //! What a client says at first that it has (rule 12).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Book, Why};
+use crate::ads::stream::Versions;
 use crate::ads::subscription::SubscriptionChange;
 use crate::snapshot::{Resource, XdsSnapshot};
-
-/// The versions of resources by their names.
-pub(in crate::ads::stream) type Versions = HashMap<String, String>;
 
 impl Book {
     /// Takes over what a first request says that the client has, before anything is known that it should have.
     pub(in crate::ads::stream) fn has_initially(&mut self, initial: &Versions) {
         for (name, version) in initial.iter().filter(|(name, _)| self.sub.covers(name)) {
-            let name: Arc<str> = Arc::from(name.as_str());
+            let name: Arc<str> = Arc::from(name);
             self.known.has_initially(name.clone(), version);
             self.pending.insert(name, Why::Changed);
         }
@@ -30,18 +28,19 @@ impl Book {
         snapshot: &Arc<XdsSnapshot>,
     ) {
         self.known.begin(snapshot.clone());
+        let mut versions = initial.walk();
         let mut seen = 0;
         if self.sub.is_wildcard() {
             for resource in snapshot.resources(self.ty) {
-                let version = initial.get(&**resource.name());
+                let version = versions.get(resource.name());
                 seen += usize::from(version.is_some());
                 self.compare_initially(resource.name(), Some(resource), version);
             }
         }
         let names = self.sub.names().clone();
-        let mut resources = snapshot.walk(self.ty);
+        let (mut resources, mut versions) = (snapshot.walk(self.ty), initial.walk());
         for name in names.iter() {
-            let (resource, version) = (resources.get(name), initial.get(&**name));
+            let (resource, version) = (resources.get(name), versions.get(name));
             if !self.sub.is_wildcard() {
                 seen += usize::from(version.is_some());
                 self.compare_initially(name, resource, version);
@@ -54,7 +53,7 @@ impl Book {
         if seen < initial.len() && self.sub.is_wildcard() {
             let ty = self.ty;
             for (name, version) in initial.iter().filter(|(name, _)| snapshot.get(ty, name).is_none()) {
-                self.compare_initially(&Arc::from(name.as_str()), None, Some(version));
+                self.compare_initially(&Arc::from(name), None, Some(version));
             }
         }
         self.not_understood(change.not_understood);
@@ -74,9 +73,9 @@ impl Book {
     }
 
     /// What the client has under a name and what it should have.
-    fn compare_initially(&mut self, name: &Arc<str>, resource: Option<&Arc<Resource>>, version: Option<&String>) {
+    fn compare_initially(&mut self, name: &Arc<str>, resource: Option<&Arc<Resource>>, version: Option<&str>) {
         match (resource, version) {
-            (Some(resource), Some(version)) if **resource.version() == **version => return,
+            (Some(resource), Some(version)) if **resource.version() == *version => return,
             (_, Some(version)) => self.known.has_initially(name.clone(), version),
             (Some(_), None) => self.known.has_nothing_of(name),
             (None, None) => return,

@@ -227,7 +227,7 @@ impl Client {
         let request = match self.protocol {
             Protocol::Sotw => {
                 side.waits |= first || !added.is_empty();
-                Request::Sotw(DiscoveryRequest {
+                Request::from(DiscoveryRequest {
                     node,
                     type_url,
                     version_info: side.version.clone(),
@@ -244,7 +244,7 @@ impl Client {
                 side.waits |= first && asked.contains("*") && initial.is_empty();
                 side.open.extend(added.iter().filter(|name| *name != "*" && !initial.contains_key(*name)).cloned());
                 side.open.retain(|name| asked.contains(name));
-                Request::Delta(DeltaDiscoveryRequest {
+                Request::from(DeltaDiscoveryRequest {
                     node,
                     type_url,
                     resource_names_subscribe: added,

@@ -120,10 +120,8 @@ impl Link {
                 told.acked.retain(|name, _| all || names.iter().any(|n| **n == **name));
             }
             Request::Delta(request) => {
-                let dropped = |name: &Name| {
-                    let all = request.resource_names_unsubscribe.iter().any(|n| n == "*");
-                    all || request.resource_names_unsubscribe.iter().any(|n| **n == **name)
-                };
+                let dropped =
+                    |name: &Name| request.unsubscribe.iter().any(|dropped| dropped == "*" || *dropped == **name);
                 told.acked.retain(|name, _| !dropped(name));
             }
         }

@@ -460,9 +460,12 @@ fn describe(request: &crate::ads::stream::Request) -> String {
     use crate::ads::stream::Request;
     let mut text = String::new();
     let (type_url, nonce, error, names, dropped) = match request {
-        Request::Sotw(r) => (&r.type_url, &r.response_nonce, &r.error_detail, &r.resource_names, &Vec::new()),
+        Request::Sotw(r) => {
+            let names: Vec<&str> = r.resource_names.iter().map(String::as_str).collect();
+            (&r.type_url, &r.response_nonce, &r.error_detail, names, Vec::new())
+        }
         Request::Delta(r) => {
-            let (names, dropped) = (&r.resource_names_subscribe, &r.resource_names_unsubscribe);
+            let (names, dropped) = (r.subscribe.iter().collect(), r.unsubscribe.iter().collect::<Vec<_>>());
             (&r.type_url, &r.response_nonce, &r.error_detail, names, dropped)
         }
     };
@@ -472,10 +475,9 @@ fn describe(request: &crate::ads::stream::Request) -> String {
         write!(text, " not {dropped:?}").ok();
     }
     if let Request::Delta(r) = request
-        && !r.initial_resource_versions.is_empty()
+        && !r.initial.is_empty()
     {
-        let mut initial: Vec<&String> = r.initial_resource_versions.keys().collect();
-        initial.sort();
+        let initial: Vec<&str> = r.initial.iter().map(|(name, _)| name).collect();
         write!(text, " has {initial:?}").ok();
     }
     if let Some(error) = error {
