@@ -97,7 +97,8 @@ impl DeltaRequest {
             match (number, wire_type) {
                 (SUBSCRIBE, WireType::LengthDelimited) => subscribe.push(text(&mut left)?),
                 (UNSUBSCRIBE, WireType::LengthDelimited) => unsubscribe.push(text(&mut left)?),
-                (INITIAL, WireType::LengthDelimited) => {
+                // As prost, which does not look at the wire type of a map.
+                (INITIAL, _) => {
                     let (name, version) = entry(delimited(&mut left)?)?;
                     initial.push(name, version);
                 }

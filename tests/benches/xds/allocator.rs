@@ -1,11 +1,9 @@
-//! The program's allocator, with a count of the bytes that are in use, for servers that are asked for it.
+//! The system's allocator, with a count of the bytes that are in use, for servers that are asked for it.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-
-use mimalloc::MiMalloc;
 
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static IN_USE: AtomicI64 = AtomicI64::new(0);
@@ -29,29 +27,29 @@ fn add(bytes: i64) {
 /// See the module.
 pub struct Counting;
 
-// SAFETY: all is handed to the program's allocator as it comes.
+// SAFETY: all is handed to the system's allocator as it comes.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size() as i64);
         // SAFETY: the caller keeps this function's contract, which is the same.
-        unsafe { MiMalloc.alloc(layout) }
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size() as i64);
         // SAFETY: as above.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         add(-(layout.size() as i64));
         // SAFETY: as above.
-        unsafe { MiMalloc.dealloc(at, layout) }
+        unsafe { System.dealloc(at, layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         add(size as i64 - layout.size() as i64);
         // SAFETY: as above.
-        unsafe { MiMalloc.realloc(at, layout, size) }
+        unsafe { System.realloc(at, layout, size) }
     }
 }

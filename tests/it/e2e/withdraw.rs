@@ -61,7 +61,9 @@ async fn a_deleted_access_goes_step_by_step(speaks: Speaks) {
     let (gone, least) = (forgotten.elapsed(), SERVED_FOR - Duration::from_millis(200));
     assert!(gone > least, "the listener went {gone:?} after the name, not {SERVED_FOR:?}");
     assert!(served > 10);
-    assert_eq!(states[..2], ["Unpublishing", "Draining"], "{states:?}");
+    // The name goes at once; what the ledger says of it follows, and may be seen a moment later.
+    let seen: Vec<&String> = states.iter().skip_while(|state| *state == "Bound").take(2).collect();
+    assert_eq!(seen, ["Unpublishing", "Draining"], "{states:?}");
     eventually("the address to be free", WITHIN, || (ledger_rows(&plane, to) == "0").then_some(()));
     assert!(plane.vips().is_empty());
     eventually("Envoy to drop the cluster", WITHIN, || {
