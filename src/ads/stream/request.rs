@@ -225,7 +225,7 @@ impl Versions {
         spans.sort_by(|a, b| name(a).cmp(name(b)));
         let mut last: Option<Span> = None;
         spans.reverse();
-        spans.retain(|span| !last.replace(*span).is_some_and(|last| name(&last) == name(span)));
+        spans.retain(|span| last.replace(*span).is_none_or(|last| name(&last) != name(span)));
         spans.reverse();
     }
 
