@@ -62,6 +62,7 @@
 mod codec;
 pub mod discovery;
 pub mod identity;
+mod kept;
 pub mod loads;
 pub mod metrics;
 mod nack;

@@ -5,10 +5,9 @@ use std::collections::btree_set::Range;
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::iter::Peekable;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock};
 
-use dashmap::DashMap;
-
+use super::kept::Kept;
 use super::{Limits, Violation};
 use crate::snapshot::ResourceType;
 
@@ -42,29 +41,8 @@ pub struct Subscription {
 }
 
 /// The sets of names that first requests gave, each kept once for all streams. Cloning shares it.
-#[derive(Clone, Debug, Default)]
-pub struct NameSets {
-    by_mark: Arc<DashMap<SubscriptionMark, Weak<BTreeSet<Arc<str>>>>>,
-}
-
-impl NameSets {
-    /// How many are kept in mind before those that nobody has any longer are forgotten.
-    const MAX_KEPT: usize = 4096;
-
-    fn get(&self, mark: SubscriptionMark) -> Option<Arc<BTreeSet<Arc<str>>>> {
-        self.by_mark.get(&mark)?.upgrade()
-    }
-
-    fn keep(&self, mark: SubscriptionMark, names: &Arc<BTreeSet<Arc<str>>>) {
-        if self.by_mark.len() >= Self::MAX_KEPT {
-            self.by_mark.retain(|_, names| names.strong_count() > 0);
-        }
-        // Where all differ, keeping them in mind is of no use.
-        if self.by_mark.len() < Self::MAX_KEPT {
-            self.by_mark.insert(mark, Arc::downgrade(names));
-        }
-    }
-}
+#[derive(Clone, Default)]
+pub struct NameSets(Kept<SubscriptionMark, BTreeSet<Arc<str>>>);
 
 /// Equal subscriptions have equal ones. Different ones have equal ones as rarely as 64-bit numbers agree by chance: the
 /// names are hashed with keys of this process, which no client knows.
@@ -209,14 +187,14 @@ impl Subscription {
     fn begin(&mut self, asked: Asked<'_>, names: &[&str], known: impl Fn(&str) -> Arc<str>) {
         let sum = names.iter().fold(0, |sum: u64, name| sum.wrapping_add(hash(name)));
         let mark = SubscriptionMark { is_wildcard: false, count: names.len(), sum };
-        if let Some(set) = asked.sets.get(mark) {
+        if let Some(set) = asked.sets.0.get(&mark) {
             (self.names, self.sum) = (set, sum);
             return;
         }
         let set: BTreeSet<Arc<str>> = names.iter().map(|name| known(name)).collect();
         self.sum = set.iter().fold(0, |sum, name| sum.wrapping_add(hash(name)));
         self.names = Arc::new(set);
-        asked.sets.keep(SubscriptionMark { is_wildcard: false, count: self.names.len(), sum: self.sum }, &self.names);
+        asked.sets.0.keep(SubscriptionMark { is_wildcard: false, count: self.names.len(), sum: self.sum }, &self.names);
     }
 
     /// Whether the names are those that were given before, each once.

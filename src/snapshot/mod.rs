@@ -95,6 +95,8 @@ pub struct XdsSnapshot {
     log: ChangeLog,
 }
 
+static NOTHING: LazyLock<Arc<XdsSnapshot>> = LazyLock::new(XdsSnapshot::empty);
+
 impl XdsSnapshot {
     /// A snapshot without resources, at generation 0, which starts a lineage of its own.
     pub fn empty() -> Arc<Self> {
@@ -109,13 +111,12 @@ impl XdsSnapshot {
 
     /// The one that everything can be compared with: it has no resources, and nothing is made from it.
     pub fn nothing() -> Arc<Self> {
-        static NOTHING: LazyLock<Arc<XdsSnapshot>> = LazyLock::new(XdsSnapshot::empty);
         NOTHING.clone()
     }
 
     /// Whether it is [`XdsSnapshot::nothing`].
     pub fn is_nothing(&self) -> bool {
-        self.mark == Self::nothing().mark
+        self.mark == NOTHING.mark
     }
 
     /// What tells it from all others.

@@ -174,17 +174,25 @@ impl Book {
 
     /// Whether anything that is in the snapshot waits to be sent, and not only removals. O(pending).
     pub(super) fn has_pending_of(&self, snapshot: &XdsSnapshot) -> bool {
-        let others = self.answer_due
+        self.answer_due
             || self.behind.is_some()
-            || !self.suspects.is_empty()
-            || !self.not_understood_due.is_empty();
-        others || self.pending.keys().any(|name| snapshot.get(self.ty, name).is_some())
+            || self.has_extras()
+            || self.pending.keys().any(|name| snapshot.get(self.ty, name).is_some())
     }
 
     /// Whether there is something left to look at.
     pub(super) fn has_pending(&self) -> bool {
-        let has_others = self.answer_due || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
-        has_others || self.behind.is_some() || !self.pending.is_empty()
+        self.answer_due || self.behind.is_some() || self.has_extras() || !self.pending.is_empty()
+    }
+
+    /// Whether anything is to be said that is no matter of what the snapshot has.
+    fn has_extras(&self) -> bool {
+        !self.suspects.is_empty() || !self.not_understood_due.is_empty()
+    }
+
+    /// Whether a response can be just what differs from what the client has.
+    fn can_be_plain(&self) -> bool {
+        !self.has_extras() && self.refused.is_empty()
     }
 
     /// Whether nothing is left to look at and nothing waits for an answer.
@@ -328,8 +336,7 @@ impl Book {
 
     /// Whether nothing is to be said but what changed in the snapshot, all of it at once.
     fn has_only_changes(&self) -> bool {
-        let has_others = !self.suspects.is_empty() || !self.not_understood_due.is_empty() || !self.refused.is_empty();
-        self.pending.is_empty() && !has_others
+        self.pending.is_empty() && self.can_be_plain()
     }
 
     /// Looks up what changed and was left for later.

@@ -103,12 +103,6 @@ impl Holdings {
         self.apart.entry(name.clone()).or_default().get_or_insert_default()
     }
 
-    /// The client has, but for what is said from now on, exactly what it wants of this snapshot.
-    pub(super) fn begin(&mut self, snapshot: Arc<XdsSnapshot>) {
-        debug_assert!(self.apart.is_empty() && self.base.is_none(), "nothing is known yet");
-        self.base = Some(snapshot);
-    }
-
     /// The client does not have this, which it wants.
     pub(super) fn has_nothing_of(&mut self, name: &Arc<str>) {
         self.apart.insert(name.clone(), None);
@@ -200,7 +194,7 @@ impl Holdings {
         self.base.as_ref().filter(|_| self.apart.is_empty())
     }
 
-    /// The client has exactly what it wants of this snapshot, as it had of the last.
+    /// The client has exactly what it wants of this snapshot, as it had of the last, or of nothing.
     pub(super) fn advance(&mut self, snapshot: Arc<XdsSnapshot>) {
         debug_assert!(self.apart.is_empty(), "what is told apart is not forgotten");
         self.base = Some(snapshot);

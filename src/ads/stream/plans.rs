@@ -4,16 +4,12 @@
 //! the snapshot that a stream's client has and the one that it is to have, of the names that it wants, is looked up here
 //! first. It lives as long as it is on its way to somebody.
 
-use std::sync::{Arc, Weak};
-
-use dashmap::DashMap;
+use std::sync::Arc;
 
 use super::resources::Resources;
+use crate::ads::kept::Kept;
 use crate::ads::subscription::{NameSets, Subscription, SubscriptionMark};
 use crate::snapshot::{ResourceType, SnapshotMark, XdsSnapshot};
-
-/// How many are kept in mind before those that nobody has any longer are forgotten.
-const MAX_KEPT: usize = 4096;
 
 /// What differs between two snapshots, of the names that a subscription covers, in their order.
 #[derive(Debug, Default)]
@@ -37,21 +33,18 @@ struct Key {
 /// The plans of one server, and the sets of names that they are for. Cloning shares them.
 #[derive(Clone, Default)]
 pub struct Plans {
-    by_key: Arc<DashMap<Key, Weak<Plan>>>,
+    by_key: Kept<Key, Plan>,
     pub(super) sets: NameSets,
 }
 
 impl Plans {
     pub(super) fn get(&self, from: &XdsSnapshot, to: &XdsSnapshot, ty: ResourceType, sub: &Subscription) -> Arc<Plan> {
         let key = Key { from: from.mark(), to: to.mark(), ty, wanted: sub.mark() };
-        if let Some(plan) = self.by_key.get(&key).and_then(|plan| plan.upgrade()) {
+        if let Some(plan) = self.by_key.get(&key) {
             return plan;
         }
         let plan = Arc::new(Plan::new(from, to, ty, sub));
-        if self.by_key.len() >= MAX_KEPT {
-            self.by_key.retain(|_, plan| plan.strong_count() > 0);
-        }
-        self.by_key.insert(key, Arc::downgrade(&plan));
+        self.by_key.keep(key, &plan);
         plan
     }
 }

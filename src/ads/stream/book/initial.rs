@@ -27,7 +27,7 @@ impl Book {
         owed: &BTreeSet<Arc<str>>,
         snapshot: &Arc<XdsSnapshot>,
     ) {
-        self.known.begin(snapshot.clone());
+        self.known.advance(snapshot.clone());
         let mut versions = initial.walk();
         let mut seen = 0;
         if self.sub.is_wildcard() {
@@ -62,7 +62,7 @@ impl Book {
     /// A client begins that has nothing. What it wants is what changed since there was nothing at all, which is the same
     /// for all that begin; of what it asked for, only what does not exist is noted.
     pub(in crate::ads::stream) fn begins(&mut self, change: SubscriptionChange, snapshot: &Arc<XdsSnapshot>) {
-        self.known.begin(XdsSnapshot::nothing());
+        self.known.advance(XdsSnapshot::nothing());
         self.behind = Some(snapshot.clone());
         let names = self.sub.names().clone();
         let mut resources = snapshot.walk(self.ty);

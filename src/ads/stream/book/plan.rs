@@ -91,8 +91,7 @@ impl Book {
     /// one response.
     fn plain(&mut self, snapshot: &Arc<XdsSnapshot>, removals: Removals, max_bytes: usize) -> Option<Batch> {
         let base = self.known.exactly()?;
-        let is_more = !self.refused.is_empty() || !self.suspects.is_empty() || !self.not_understood_due.is_empty();
-        if is_more || self.pending.is_empty() || self.pending.values().any(|why| *why != Why::Changed) {
+        if !self.can_be_plain() || self.pending.is_empty() || self.pending.values().any(|why| *why != Why::Changed) {
             return None;
         }
         let (mut resources, mut removed, mut bytes) = (Vec::with_capacity(self.pending.len()), Vec::new(), 0);
