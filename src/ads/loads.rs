@@ -17,7 +17,7 @@ use xds_api::pb::envoy::config::endpoint::v3::{ClusterStats, UpstreamEndpointSta
 
 use super::metrics::add;
 
-/// Clusters, localities and endpoints that are kept of all reports together: about 200 MB.
+/// Clusters, localities and endpoints that are kept of all reports together.
 const MAX_ROWS: usize = 2_000_000;
 
 /// Streams at a time.

@@ -24,9 +24,15 @@ use xds_api::pb::envoy::service::discovery::v3::{
 /// Long enough for a slow machine; nothing waits for it when all is well.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A client's codec, whatever the messages.
-struct ClientCodec<A, B>(std::marker::PhantomData<(A, B)>);
-struct Half<T>(std::marker::PhantomData<T>);
+/// A client's codec, whatever the messages: those of xds-api are of another prost than tonic's.
+pub struct ClientCodec<A, B>(std::marker::PhantomData<(A, B)>);
+pub struct Half<T>(std::marker::PhantomData<T>);
+
+impl<A, B> Default for ClientCodec<A, B> {
+    fn default() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
 
 impl<A: Message + 'static, B: Message + Default + 'static> Codec for ClientCodec<A, B> {
     type Encode = A;
@@ -109,7 +115,7 @@ where
     grpc.ready().await.expect("ready");
     let (tx, rx) = mpsc::channel(16);
     let path = tonic::codegen::http::uri::PathAndQuery::from_static(method);
-    let codec = ClientCodec::<A, B>(std::marker::PhantomData);
+    let codec = ClientCodec::<A, B>::default();
     let answers = grpc.streaming(tonic::Request::new(ReceiverStream::new(rx)), path, codec).await;
     (tx, answers.map(tonic::Response::into_inner))
 }

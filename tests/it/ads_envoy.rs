@@ -145,7 +145,9 @@ impl Fleet {
         let router = tonic::transport::Server::builder().add_service(server.clone());
         tokio::spawn(router.serve_with_incoming(net::incoming(listener)));
         let dir = tempfile::tempdir().expect("a folder");
-        let envoy = spawn_envoy(dir.path(), api_type, address);
+        let ads = json!({"resourceApiVersion": "V3", "ads": {}});
+        let dynamic = json!({"adsConfig": own_stream(api_type), "cdsConfig": ads, "ldsConfig": ads});
+        let envoy = spawn_envoy(dir.path(), &dynamic, address);
         let snapshots = watch::channel(Some(builder.latest().clone())).0;
         let mut fleet = Self { server, events, builder, snapshots, admin: address, _envoy: envoy, _dir: dir };
         fleet.accept().await;
@@ -223,26 +225,28 @@ impl Fleet {
     }
 }
 
-fn spawn_envoy(dir: &Path, api_type: &str, server: SocketAddr) -> Child {
+/// A config source that has a stream of its own to the server of [`spawn_envoy`].
+pub fn own_stream(api_type: &str) -> Value {
+    json!({
+        "apiType": api_type, "transportApiVersion": "V3", "setNodeOnFirstMessageOnly": true,
+        "grpcServices": [{"envoyGrpc": {"clusterName": "xds"}}],
+    })
+}
+
+/// A real Envoy with these sources of its configuration.
+pub fn spawn_envoy(dir: &Path, dynamic: &Value, server: SocketAddr) -> Child {
     let binary = std::env::var("ENVOY_BIN").unwrap_or_else(|_| "envoy".to_owned());
     let bootstrap = json!({
         "node": {"id": "real", "cluster": "test"},
         "admin": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": 0}}},
-        "dynamicResources": {
-            "adsConfig": {
-                "apiType": api_type, "transportApiVersion": "V3", "setNodeOnFirstMessageOnly": true,
-                "grpcServices": [{"envoyGrpc": {"clusterName": "ads"}}],
-            },
-            "cdsConfig": {"resourceApiVersion": "V3", "ads": {}},
-            "ldsConfig": {"resourceApiVersion": "V3", "ads": {}},
-        },
+        "dynamicResources": dynamic,
         "staticResources": {"clusters": [{
-            "name": "ads", "type": "STATIC",
+            "name": "xds", "type": "STATIC",
             "typedExtensionProtocolOptions": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicitHttpConfig": {"http2ProtocolOptions": {}},
             }},
-            "loadAssignment": {"clusterName": "ads", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": {
+            "loadAssignment": {"clusterName": "xds", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": {
                 "socketAddress": {"address": "127.0.0.1", "portValue": server.port()},
             }}}]}]},
         }]},

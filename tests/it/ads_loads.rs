@@ -6,52 +6,16 @@ use std::time::{Duration, Instant};
 use causeway::ads::loads::Loads;
 use causeway::ads::loads::server::LoadsServer;
 use causeway::ads::net;
-use prost013::Message;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use xds_api::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
 
-/// Messages of another prost than tonic's.
-struct Reports;
-
-impl Codec for Reports {
-    type Encode = LoadStatsRequest;
-    type Decode = LoadStatsResponse;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Reports {
-    type Item = LoadStatsRequest;
-    type Error = Status;
-
-    fn encode(&mut self, item: LoadStatsRequest, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(out).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for Reports {
-    type Item = LoadStatsResponse;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<LoadStatsResponse>, Status> {
-        LoadStatsResponse::decode(from).map(Some).map_err(|error| Status::internal(error.to_string()))
-    }
-}
+use crate::ads::ClientCodec;
 
 struct Client {
     requests: mpsc::Sender<LoadStatsRequest>,
@@ -73,7 +37,7 @@ async fn connect(channel: &Channel, first: LoadStatsRequest) -> Result<Client, S
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.expect("it is ready");
     let path = PathAndQuery::from_static("/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats");
-    let answers = grpc.streaming(tonic::Request::new(ReceiverStream::new(sent)), path, Reports).await?;
+    let answers = grpc.streaming(tonic::Request::new(ReceiverStream::new(sent)), path, ClientCodec::default()).await?;
     Ok(Client { requests, answers: answers.into_inner() })
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +11,6 @@ use causeway::snapshot::{Reference, Resource, ResourceType, SnapshotBuilder, Xds
 use prost013::{Message, Name};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use xds_api::pb::envoy::config::cluster::v3::Cluster;
@@ -21,22 +18,19 @@ use xds_api::pb::envoy::config::listener::v3::{Listener, filter};
 use xds_api::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use xds_api::pb::google::protobuf::Any;
 
-use crate::ads_envoy::{backend, endpoints, get, message, routes};
+use crate::ads_envoy::{backend, endpoints, get, message, own_stream, routes, spawn_envoy};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// A config source that has a stream of its own.
-fn own_stream(api_type: &str) -> Value {
-    json!({"resourceApiVersion": "V3", "apiConfigSource": {
-        "apiType": api_type, "transportApiVersion": "V3", "setNodeOnFirstMessageOnly": true,
-        "grpcServices": [{"envoyGrpc": {"clusterName": "xds"}}],
-    }})
+/// A type that is taken from a stream of its own.
+fn own_source(api_type: &str) -> Value {
+    json!({"resourceApiVersion": "V3", "apiConfigSource": own_stream(api_type)})
 }
 
 fn cluster(api_type: &str, connect_seconds: u32) -> Resource {
     let cluster: Cluster = message(json!({
         "name": "backend", "type": "EDS", "connectTimeout": {"seconds": connect_seconds},
-        "edsClusterConfig": {"edsConfig": own_stream(api_type)},
+        "edsClusterConfig": {"edsConfig": own_source(api_type)},
     }));
     let refs = [Reference::new(ResourceType::Endpoint, "backend")];
     Resource::new(ResourceType::Cluster, "backend", &cluster).with_refs(refs)
@@ -45,7 +39,7 @@ fn cluster(api_type: &str, connect_seconds: u32) -> Resource {
 fn listener(api_type: &str, name: &str) -> Resource {
     let router = json!({"typeUrl": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router", "value": []});
     let manager: HttpConnectionManager = message(json!({
-        "statPrefix": "http", "rds": {"routeConfigName": "routes", "configSource": own_stream(api_type)},
+        "statPrefix": "http", "rds": {"routeConfigName": "routes", "configSource": own_source(api_type)},
         "httpFilters": [{"name": "envoy.filters.http.router", "typedConfig": router}],
     }));
     let mut listener: Listener = message(json!({
@@ -56,38 +50,6 @@ fn listener(api_type: &str, name: &str) -> Resource {
     let config = filter::ConfigType::TypedConfig(Any { type_url, value: manager.encode_to_vec() });
     listener.filter_chains[0].filters[0].config_type = Some(config);
     Resource::new(ResourceType::Listener, name, &listener).with_refs([Reference::new(ResourceType::Route, "routes")])
-}
-
-fn spawn_envoy(dir: &Path, api_type: &str, server: SocketAddr) -> Child {
-    let binary = std::env::var("ENVOY_BIN").unwrap_or_else(|_| "envoy".to_owned());
-    let bootstrap = json!({
-        "node": {"id": "real", "cluster": "test"},
-        "admin": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": 0}}},
-        "dynamicResources": {"cdsConfig": own_stream(api_type), "ldsConfig": own_stream(api_type)},
-        "staticResources": {"clusters": [{
-            "name": "xds", "type": "STATIC",
-            "typedExtensionProtocolOptions": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicitHttpConfig": {"http2ProtocolOptions": {}},
-            }},
-            "loadAssignment": {"clusterName": "xds", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": {
-                "socketAddress": {"address": "127.0.0.1", "portValue": server.port()},
-            }}}]}]},
-        }]},
-    });
-    std::fs::write(dir.join("bootstrap.json"), bootstrap.to_string()).expect("written");
-    let log = std::fs::File::create(dir.join("log")).expect("created");
-    Command::new(&binary)
-        .arg("-c")
-        .arg(dir.join("bootstrap.json"))
-        .arg("--admin-address-path")
-        .arg(dir.join("admin"))
-        .args(["--use-dynamic-base-id", "--concurrency", "1", "-l", "info"])
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| panic!("`{binary}` (set ENVOY_BIN to a real Envoy): {error}"))
 }
 
 type Seen = Arc<Mutex<Vec<(DiscoveryService, Protocol)>>>;
@@ -151,7 +113,8 @@ async fn each_type_by_its_own_service(api_type: &str, protocol: Protocol) {
     let (proved_tx, mut proved) = mpsc::unbounded_channel();
     tokio::spawn(follow(events, snapshots, seen.clone(), proved_tx));
     let dir = tempfile::tempdir().expect("a folder");
-    let _envoy = spawn_envoy(dir.path(), api_type, address);
+    let dynamic = json!({"cdsConfig": own_source(api_type), "ldsConfig": own_source(api_type)});
+    let _envoy = spawn_envoy(dir.path(), &dynamic, address);
 
     // Each type is proved, by its own stream.
     let mut types = BTreeSet::new();

@@ -18,7 +18,7 @@ use super::{Loads, Place};
 use crate::ads::codec::XdsCodec;
 use crate::ads::{NodeInfo, Violation};
 
-/// Bytes of a report; an endpoint takes about 60.
+/// Bytes of a report.
 const MAX_REPORT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the first request may take.

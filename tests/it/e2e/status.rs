@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use prost_reflect::prost_types::FileDescriptorProto;
 use prost013::Message;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -22,46 +21,13 @@ use xds_api::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use xds_api::pb::envoy::r#type::matcher::v3::{NodeMatcher, StringMatcher, StructMatcher};
 
 use super::Setup;
+use crate::ads::ClientCodec;
 use crate::support::fleet::Speaks;
 use crate::support::manifests;
 
 const SERVICE: &str = "/envoy.service.status.v3.ClientStatusDiscoveryService";
 
-/// Messages as they are, for types of another prost than tonic's.
-struct Status013;
-
-impl Codec for Status013 {
-    type Encode = ClientStatusRequest;
-    type Decode = ClientStatusResponse;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Status013 {
-    type Item = ClientStatusRequest;
-    type Error = Status;
-
-    fn encode(&mut self, item: ClientStatusRequest, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(out).map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl Decoder for Status013 {
-    type Item = ClientStatusResponse;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<ClientStatusResponse>, Status> {
-        ClientStatusResponse::decode(from).map(Some).map_err(|error| Status::internal(error.to_string()))
-    }
-}
+type StatusCodec = ClientCodec<ClientStatusRequest, ClientStatusResponse>;
 
 async fn channel(to: SocketAddr) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{to}")).expect("an address");
@@ -80,7 +46,7 @@ async fn fetch(to: SocketAddr, request: ClientStatusRequest) -> Result<ClientSta
     let mut grpc = tonic::client::Grpc::new(channel(to).await);
     grpc.ready().await.expect("it is ready");
     let path = PathAndQuery::from_maybe_shared(format!("{SERVICE}/FetchClientStatus")).expect("a path");
-    grpc.unary(tonic::Request::new(request), path, Status013).await.map(tonic::Response::into_inner)
+    grpc.unary(tonic::Request::new(request), path, StatusCodec::default()).await.map(tonic::Response::into_inner)
 }
 
 fn nodes(response: &ClientStatusResponse) -> Vec<&str> {
@@ -166,7 +132,7 @@ async fn people_see_what_each_envoy_has_and_refuses() {
     let path = PathAndQuery::from_maybe_shared(format!("{SERVICE}/StreamClientStatus")).expect("a path");
     let asked = ["gw-1", "gw-2"].map(|id| of(&[MatchPattern::Exact(id.to_owned())]));
     let requests = tonic::Request::new(tokio_stream::iter(asked));
-    let mut answers = grpc.streaming(requests, path, Status013).await.expect("it is served").into_inner();
+    let mut answers = grpc.streaming(requests, path, StatusCodec::default()).await.expect("it is served").into_inner();
     for id in ["gw-1", "gw-2"] {
         assert_eq!(nodes(&answers.message().await.expect("an answer").expect("one more")), [id]);
     }
