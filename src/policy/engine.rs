@@ -212,11 +212,14 @@ impl Engine {
         store.set_fuel(limits.fuel)?;
         store.set_hostcall_fuel(MOST_HANDED_OVER);
         let most_cpu_ms = LEAST_CPU_MS.max((limits.fuel / 1_000_000).saturating_mul(CPU_MS_A_MILLION));
-        let begun_ms = cpu_ms();
+        // Nearly all calls end before the clock is looked at for the first time, which then begins to count: a call may
+        // have taken up to `LEAST_CPU_MS` more.
+        let mut begun_ms = None;
         store.set_epoch_deadline(LEAST_CPU_MS);
         store.epoch_deadline_callback(move |_| {
             // Of this thread's time, so that a machine that is busy otherwise changes no decision.
-            if cpu_ms().saturating_sub(begun_ms) >= most_cpu_ms {
+            let now_ms = cpu_ms();
+            if now_ms.saturating_sub(*begun_ms.get_or_insert(now_ms)) >= most_cpu_ms {
                 return Err(wasmtime::Trap::Interrupt.into());
             }
             Ok(UpdateDeadline::Continue(1))

@@ -88,25 +88,25 @@ pub fn check_groups(decision: &LbDecision) -> Result<(), String> {
     let mut places: BTreeSet<(u32, &Locality)> = BTreeSet::new();
     let mut sums: BTreeMap<u32, u64> = BTreeMap::new();
     for group in &decision.groups {
-        let place = format!("priority {} of {}/{}", group.priority, group.locality.region, group.locality.zone);
+        let place = || format!("priority {} of {}/{}", group.priority, group.locality.region, group.locality.zone);
         if group.priority > LAST_PRIORITY {
-            return Err(format!("{place} is above {LAST_PRIORITY}, the last that Envoy knows"));
+            return Err(format!("{} is above {LAST_PRIORITY}, the last that Envoy knows", place()));
         }
         if group.endpoints.is_empty() {
-            return Err(format!("{place} has no endpoints"));
+            return Err(format!("{} has no endpoints", place()));
         }
         if group.weight == 0 {
-            return Err(format!("{place} has the weight 0"));
+            return Err(format!("{} has the weight 0", place()));
         }
         if !places.insert((group.priority, &group.locality)) {
-            return Err(format!("{place} comes twice"));
+            return Err(format!("{} comes twice", place()));
         }
         let endpoints: u64 = group.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         let sum = sums.entry(group.priority).or_default();
         *sum += u64::from(group.weight);
         // Envoy refuses sums of weights that do not fit 32 bits.
         if endpoints > u64::from(u32::MAX) || *sum > u64::from(u32::MAX) {
-            return Err(format!("the weights of {place} add up to more than {}", u32::MAX));
+            return Err(format!("the weights of {} add up to more than {}", place(), u32::MAX));
         }
     }
     // Envoy refuses an assignment whose priorities have a gap.
