@@ -59,7 +59,11 @@ pub fn serve(config: ServeConfig) -> anyhow::Result<()> {
 async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
-    let store = Store::open(&config.data_dir).await.context("opening the store")?;
+    let store = tokio::select! {
+        // A server that does not answer is waited for.
+        () = shutdown.cancelled() => return Ok(()),
+        store = Store::open_at(&config.store, &config.data_dir) => store.context("opening the store")?,
+    };
     if let Some(aside) = store.set_aside() {
         tracing::warn!(path = %aside.display(), "the inventory was corrupt and is set aside; it fills again");
     }

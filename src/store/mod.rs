@@ -1,5 +1,5 @@
-//! What outlives the process: two SQLite files in the data directory, which people may open with
-//! `sqlite3` while Causeway runs.
+//! What outlives the process: SQLite files in the data directory, which people may open with `sqlite3` while Causeway
+//! runs, or the same tables in a PostgreSQL database (`postgres`). The statements are the same for both (`statement`).
 //!
 //! | file | holds | when it is lost |
 //! |---|---|---|
@@ -14,17 +14,19 @@
 //! in order instead of meeting SQLite's busy error; a batch of pods or an upload never holds up the ledger.
 //!
 //! The schema is made by migrations that only go forward, recorded in each file's
-//! `_sqlx_migrations`. A file that a newer Causeway has migrated is refused, untouched.
+//! `_sqlx_migrations`. What a newer Causeway has migrated is refused, untouched.
 
 mod database;
 mod error;
 mod history;
 mod ledger;
-mod lock;
 mod manifests;
 mod objects;
 mod pods;
 mod policies;
+mod postgres;
+mod sqlite;
+mod statement;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +41,10 @@ pub use objects::{ObjectChanges, is_kept};
 pub use policies::{Added, NewVersion, PolicySettings, PolicyVersion, Say, StoredPolicy, UPLOAD};
 
 use database::{Database, Kind};
-use lock::DirLock;
+use postgres::Server;
+use sqlite::{DirLock, File};
+
+use crate::config::{PostgresUrl, StoreUrl};
 
 /// The open store of a data directory. Cheap to clone; all clones are the same store.
 #[derive(Clone, Debug)]
@@ -67,18 +72,18 @@ impl Store {
     /// version. Nothing is changed then. A corrupt inventory is no error, see [`Store::set_aside`].
     pub async fn open(dir: impl AsRef<Path>) -> Result<Self, StoreError> {
         let dir = dir.as_ref();
-        database::make_dir(dir)?;
+        sqlite::make_dir(dir)?;
         let lock = DirLock::acquire(dir)?;
-        let had_inventory = database::has_content(&dir.join(Kind::Inventory.file_name()));
-        let ledger = Database::open_ledger(dir, had_inventory).await?;
-        let policies = match Database::open_policies(dir).await {
+        let had_inventory = sqlite::has_content(&dir.join(Kind::Inventory.file_name()));
+        let ledger = File::open_ledger(dir, had_inventory).await?;
+        let policies = match File::open_policies(dir).await {
             Ok(opened) => opened,
             Err(error) => {
                 ledger.close().await;
                 return Err(error);
             }
         };
-        let (inventory, set_aside) = match Database::open_inventory(dir).await {
+        let (inventory, set_aside) = match File::open_inventory(dir).await {
             Ok(opened) => opened,
             Err(error) => {
                 ledger.close().await;
@@ -86,8 +91,59 @@ impl Store {
                 return Err(error);
             }
         };
+        let [ledger, inventory, policies] = [ledger, inventory, policies].map(Database::Sqlite);
         let lock = Mutex::new(Some(lock));
         Ok(Self { inner: Arc::new(Inner { ledger, inventory, policies, set_aside, lock }) })
+    }
+
+    /// Opens the store where it is said to be. `data_dir` is locked in any case: what is kept on this machine is one
+    /// process's.
+    ///
+    /// # Errors
+    /// As [`Store::open`] for files. Of a database, when its server refuses (a wrong password, no such database, a
+    /// standby), when another process has it, when its schema is from a newer version or cannot be made. A server that
+    /// does not answer is waited for.
+    pub async fn open_at(url: &StoreUrl, data_dir: &Path) -> Result<Self, StoreError> {
+        match url {
+            StoreUrl::Sqlite(dir) if dir == data_dir => Self::open(dir).await,
+            StoreUrl::Sqlite(dir) => {
+                // The folder of the files has a lock of its own.
+                sqlite::make_dir(data_dir)?;
+                Self::open(dir).await
+            }
+            StoreUrl::Postgres(url) => Self::open_database(url, data_dir).await,
+        }
+    }
+
+    async fn open_database(url: &PostgresUrl, data_dir: &Path) -> Result<Self, StoreError> {
+        sqlite::make_dir(data_dir)?;
+        let lock = Mutex::new(Some(DirLock::acquire(data_dir)?));
+        let server = Server::open(url).await?;
+        let part = |kind| Database::Postgres { server: server.clone(), kind };
+        let [ledger, inventory, policies] = [Kind::Ledger, Kind::Inventory, Kind::Policies].map(part);
+        Ok(Self { inner: Arc::new(Inner { ledger, inventory, policies, set_aside: None, lock }) })
+    }
+
+    /// Why nothing can be written at present, where the store is a database that cannot be used.
+    pub fn outage(&self) -> Option<String> {
+        self.server()?.outage()
+    }
+
+    /// How often a database failed or could not be asked; 0 for files.
+    pub fn errors(&self) -> u64 {
+        self.server().map_or(0, |server| server.errors())
+    }
+
+    /// What keeps the store: `sqlite` or `postgres`.
+    pub fn backend(&self) -> &'static str {
+        if self.server().is_some() { "postgres" } else { "sqlite" }
+    }
+
+    fn server(&self) -> Option<&Server> {
+        match &self.inner.ledger {
+            Database::Sqlite(_) => None,
+            Database::Postgres { server, .. } => Some(server),
+        }
     }
 
     /// Where the corrupt inventory was moved to, if there was one when the store was opened. What
