@@ -181,3 +181,10 @@ pub enum StoreError {
         source: sqlx::Error,
     },
 }
+
+impl StoreError {
+    /// Whether the same may go well a little later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+    }
+}

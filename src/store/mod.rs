@@ -46,6 +46,25 @@ use sqlite::{DirLock, File};
 
 use crate::config::{PostgresUrl, StoreUrl};
 
+/// What keeps a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Files.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+impl Backend {
+    /// Its name, for metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
 /// The open store of a data directory. Cheap to clone; all clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -134,9 +153,9 @@ impl Store {
         self.server().map_or(0, |server| server.errors())
     }
 
-    /// What keeps the store: `sqlite` or `postgres`.
-    pub fn backend(&self) -> &'static str {
-        if self.server().is_some() { "postgres" } else { "sqlite" }
+    /// What keeps the store.
+    pub fn backend(&self) -> Backend {
+        if self.server().is_some() { Backend::Postgres } else { Backend::Sqlite }
     }
 
     fn server(&self) -> Option<&Server> {

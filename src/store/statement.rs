@@ -1,9 +1,6 @@
 //! Statements that both databases understand, with what is bound to them, and the rows that come back. Parameters are
 //! written `$1`, which SQLite takes as well.
 
-use std::borrow::Cow;
-use std::fmt::Write;
-
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -42,10 +39,22 @@ from! {
     &[u8]: |bytes| Value::Bytes(bytes.to_vec());
 }
 
+/// A statement's text.
+#[derive(Clone, Copy, Debug)]
+enum Sql {
+    Whole(&'static str),
+    /// Rows of values between what comes before and after.
+    Rows {
+        head: &'static str,
+        tail: &'static str,
+        columns: usize,
+    },
+}
+
 /// A statement with its values.
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
-    sql: Cow<'static, str>,
+    sql: Sql,
     values: Vec<Value>,
     /// Whether it comes again and is worth keeping prepared.
     persistent: bool,
@@ -53,23 +62,13 @@ pub(super) struct Statement {
 
 impl Statement {
     pub fn new(sql: &'static str) -> Self {
-        Self { sql: Cow::Borrowed(sql), values: Vec::new(), persistent: true }
+        Self { sql: Sql::Whole(sql), values: Vec::new(), persistent: true }
     }
 
     /// `head`, then a list of rows with as many values each, then `tail`.
-    pub fn of_rows<const N: usize>(head: &str, rows: Vec<[Value; N]>, tail: &str) -> Self {
-        let mut sql = format!("{head} VALUES ");
-        for row in 0..rows.len() {
-            sql.push_str(if row == 0 { "(" } else { ", (" });
-            for column in 1..=N {
-                let comma = if column == 1 { "" } else { ", " };
-                // Text takes text.
-                let _ = write!(sql, "{comma}${}", row * N + column);
-            }
-            sql.push(')');
-        }
-        sql.push_str(tail);
-        Self { sql: Cow::Owned(sql), values: rows.into_iter().flatten().collect(), persistent: true }
+    pub fn of_rows<const N: usize>(head: &'static str, rows: Vec<[Value; N]>, tail: &'static str) -> Self {
+        let sql = Sql::Rows { head, tail, columns: N };
+        Self { sql, values: rows.into_iter().flatten().collect(), persistent: true }
     }
 
     /// It is not worth keeping prepared.
@@ -83,9 +82,10 @@ impl Statement {
         self
     }
 
+    /// Of a list, parameters have no numbers: SQLite looks for a numbered one among all others.
     pub fn for_sqlite(self) -> Query<'static, Sqlite, SqliteArguments> {
         let persistent = self.persistent;
-        self.into_query().persistent(persistent)
+        self.into_query(|_| "?".to_owned()).persistent(persistent)
     }
 
     /// PostgreSQL's texts cannot hold the character NUL, which a label in a file may: it is shown as what it is.
@@ -98,10 +98,10 @@ impl Statement {
             }
         }
         let persistent = self.persistent;
-        self.into_query().persistent(persistent)
+        self.into_query(|number| format!("${number}")).persistent(persistent)
     }
 
-    fn into_query<DB>(self) -> Query<'static, DB, DB::Arguments>
+    fn into_query<DB>(self, parameter: impl Fn(usize) -> String) -> Query<'static, DB, DB::Arguments>
     where
         DB: Database,
         Option<String>: Encode<'static, DB> + Type<DB>,
@@ -110,9 +110,23 @@ impl Statement {
         Vec<u8>: Encode<'static, DB> + Type<DB>,
     {
         let sql = match self.sql {
-            Cow::Borrowed(sql) => sql.into_sql_str(),
-            // Made of text of this module and numbers.
-            Cow::Owned(sql) => AssertSqlSafe(sql).into_sql_str(),
+            Sql::Whole(sql) => sql.into_sql_str(),
+            Sql::Rows { head, tail, columns } => {
+                let mut text = format!("{head} VALUES ");
+                for number in 1..=self.values.len() {
+                    let before = match (number, number % columns.max(1)) {
+                        (1, _) => "(",
+                        (_, 1) => "), (",
+                        _ => ", ",
+                    };
+                    text.push_str(before);
+                    text.push_str(&parameter(number));
+                }
+                text.push(')');
+                text.push_str(tail);
+                // Made of text of the code and numbers.
+                AssertSqlSafe(text).into_sql_str()
+            }
         };
         let query = sqlx::query(sql);
         self.values.into_iter().fold(query, |query, value| match value {

@@ -41,7 +41,7 @@ impl Place {
 
     pub fn database_of(server: &Postgres) -> Self {
         let database = server.database();
-        let url = crate::config::StoreUrl::parse(&server.url(&database)).unwrap();
+        let url = StoreUrl::parse(&server.url(&database)).unwrap();
         Self { dir: TempDir::new().unwrap(), url, database: Some(database) }
     }
 
@@ -51,6 +51,13 @@ impl Place {
 
     pub async fn open(&self) -> Store {
         self.try_open().await.unwrap()
+    }
+
+    /// As [`Place::person`], of a database whose URL leads over a line of the test's.
+    pub async fn person_direct(&self) -> Person {
+        let url = StoreUrl::parse(&Postgres::shared().url(self.database.as_ref().unwrap())).unwrap();
+        let place = Self { dir: TempDir::new().unwrap(), url, database: None };
+        place.person("").await
     }
 
     /// A connection as a person's, beside the store's own.

@@ -30,8 +30,6 @@ use super::ledger::{self, KnownRows, LedgerRow};
 use super::statement::{Row, Statement};
 use crate::config::PostgresUrl;
 
-#[cfg(test)]
-pub(super) use connect::MIGRATIONS;
 use connect::{Target, bounded, is_lost};
 pub(super) use tx::Tx;
 
