@@ -82,10 +82,10 @@ pub(super) fn shown(text: &str) -> String {
 
 impl PostgresUrl {
     fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("{error}; {SHAPES}"))?;
-        if url.fragment().is_some() {
+        if text.contains('#') {
             return Err("`#` begins a fragment, which means nothing here; in a password write %23".to_owned());
         }
+        let url = Url::parse(text).map_err(|error| format!("{error}; {SHAPES}"))?;
         let mut parts = Parts { user: url.username().to_owned(), host: String::new(), ..Parts::default() };
         url.host_str().unwrap_or_default().clone_into(&mut parts.host);
         parts.port = url.port();
