@@ -47,9 +47,8 @@ impl Waiting {
             let rows: Vec<LedgerRow> = whole.values().cloned().collect();
             return store.replace_ledger(&rows).await;
         }
-        // A slot may have got another address: what is gone goes first.
-        let gone = self.changes.iter().filter(|(_, row)| row.is_none());
-        let gone = gone.map(|(address, _)| LedgerChange::Delete(*address));
+        // Slots and addresses may have changed places, in an order that is not known any more: first all are free.
+        let gone = self.changes.keys().copied().map(LedgerChange::Delete);
         let there = self.changes.values().flatten().cloned().map(LedgerChange::Put);
         store.commit_ledger(&gone.chain(there).collect::<Vec<_>>()).await
     }

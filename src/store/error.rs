@@ -82,6 +82,19 @@ pub enum StoreError {
         /// The ledger's file.
         path: PathBuf,
     },
+    /// The database has no ledger, and the data directory has one.
+    #[error(
+        "the VIP ledger in {} is empty, while {} has {rows} VIPs, which would be given anew: copy its rows into the table \
+         causeway.ledger; or, if every VIP may be given anew or `VirtualIp` objects say them, move that file away", path.display(), file.display()
+    )]
+    LedgerElsewhere {
+        /// The database.
+        path: PathBuf,
+        /// The file that has a ledger.
+        file: PathBuf,
+        /// How many rows it has.
+        rows: usize,
+    },
     /// A file is no database any more.
     #[error("{} is corrupt ({detail}): {remedy}", path.display())]
     Corrupt {

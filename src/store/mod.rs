@@ -138,6 +138,10 @@ impl Store {
         sqlite::make_dir(data_dir)?;
         let lock = Mutex::new(Some(DirLock::acquire(data_dir)?));
         let server = Server::open(url).await?;
+        if let Err(error) = compare_ledgers(&server, data_dir).await {
+            server.close().await;
+            return Err(error);
+        }
         let part = |kind| Database::Postgres { server: server.clone(), kind };
         let [ledger, inventory, policies] = [Kind::Ledger, Kind::Inventory, Kind::Policies].map(part);
         Ok(Self { inner: Arc::new(Inner { ledger, inventory, policies, set_aside: None, lock }) })
@@ -179,5 +183,20 @@ impl Store {
         self.inner.inventory.close().await;
         self.inner.policies.close().await;
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Makes sure that a ledger which was kept in files until now is not forgotten: its addresses are in use.
+async fn compare_ledgers(server: &Server, data_dir: &Path) -> Result<(), StoreError> {
+    let file = data_dir.join(Kind::Ledger.file_name());
+    if !sqlite::has_content(&file) || !server.load_ledger().await?.is_empty() {
+        return Ok(());
+    }
+    let ledger = Database::Sqlite(File::open_ledger(data_dir, true).await?);
+    let rows = ledger.load_ledger().await.map(|rows| rows.len());
+    ledger.close().await;
+    match rows? {
+        0 => Ok(()),
+        rows => Err(StoreError::LedgerElsewhere { path: server.path(), file, rows }),
     }
 }

@@ -12,7 +12,7 @@ use causeway::config::StoreUrl;
 use causeway::store::{LedgerChange, LedgerRow, Store, StoreError};
 use tempfile::TempDir;
 
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{PASSWORD, Postgres};
 
 const DIR: &str = "CAUSEWAY_TEST_STORE_DIR";
 const URL: &str = "CAUSEWAY_TEST_STORE_URL";
@@ -145,4 +145,44 @@ async fn a_second_process_is_refused_until_the_first_is_dead() {
     // The lock's file is still there, but nobody holds it.
     let store = Store::open(dir.path()).await.unwrap();
     assert!(!store.load_ledger().await.unwrap().is_empty());
+}
+
+/// Whether a child with this URL and environment can commit.
+fn commits(url: &str, environment: (&str, &std::ffi::OsStr)) -> bool {
+    let dir = TempDir::new().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["store::child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIR, dir.path())
+        .env(URL, url)
+        .env(FIRST, "1")
+        .env_remove("PGPASSWORD")
+        .env(environment.0, environment.1)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let has_committed = lines.any(|line| line.is_ok_and(|line| acknowledged(&line).is_some()));
+    let _ = child.kill();
+    child.wait().unwrap();
+    has_committed
+}
+
+#[test]
+fn the_password_may_be_in_the_environment_or_in_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Postgres::shared();
+    let url = || {
+        let with_password = server.url(&server.database());
+        let (before, after) = with_password.split_once('@').unwrap();
+        assert!(before.starts_with("postgres://causeway:"), "{before}");
+        format!("postgres://causeway@{after}")
+    };
+    assert!(commits(&url(), ("PGPASSWORD", PASSWORD.as_ref())));
+    assert!(!commits(&url(), ("PGPASSWORD", "another".as_ref())));
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("pgpass");
+    std::fs::write(&file, format!("*:*:*:causeway:{PASSWORD}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(commits(&url(), ("PGPASSFILE", file.as_os_str())));
 }

@@ -76,7 +76,11 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
             let code = error.code().unwrap_or_default();
             code.starts_with("57P") || code.starts_with("08") || code == "53300"
         }
-        sqlx::Error::Io(_) => true,
+        // That a certificate is not trusted comes as invalid data.
+        sqlx::Error::Io(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied
+        ),
         _ => false,
     }
 }

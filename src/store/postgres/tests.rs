@@ -191,8 +191,8 @@ async fn whoever_lost_the_lock_writes_nothing_and_goes_on_only_where_nobody_else
     assert_eq!(usurper.text("SELECT slot FROM ledger ORDER BY slot").await, ["a", "b"]);
 }
 
-/// Passes bytes on between the store and its server. Once it is deaf, the server's answers are lost, and so is the
-/// connection a little later.
+/// Passes bytes on between the store and its server. Once it is deaf, the server's answers are lost, and the store's
+/// connection; the server's stays, as if nobody had told it.
 async fn line(to: u16, is_deaf: Arc<AtomicBool>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -202,15 +202,19 @@ async fn line(to: u16, is_deaf: Arc<AtomicBool>) -> SocketAddr {
             tokio::spawn(async move {
                 let far = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.unwrap();
                 let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
-                let asked = tokio::spawn(async move { tokio::io::copy(&mut near_in, &mut far_out).await });
+                tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut near_in, &mut far_out).await;
+                    std::future::pending::<()>().await;
+                });
                 let mut bytes = vec![0; 1 << 16];
                 while let Ok(count @ 1..) = far_in.read(&mut bytes).await {
                     if is_deaf.load(Ordering::SeqCst) {
-                        break;
+                        drop(near_out);
+                        std::future::pending::<()>().await;
+                        return;
                     }
                     near_out.write_all(&bytes[..count]).await.unwrap();
                 }
-                asked.abort();
             });
         }
     });
@@ -244,6 +248,7 @@ async fn a_commit_whose_answer_was_lost_is_taken_back() {
     let by_hand = place.person_direct().await;
     assert_eq!(by_hand.text("SELECT address FROM ledger ORDER BY address").await, ["240.11.0.2", "240.11.0.3"]);
 
+    // The server holds the lock for a session that is lost; it is ended, and no other.
     is_deaf.store(false, Ordering::SeqCst);
     committed(&store, "240.11.0.4", "d").await;
     let mut rows = store.load_ledger().await.unwrap();
@@ -319,4 +324,55 @@ async fn what_the_server_cannot_hold_is_kept_as_it_can() {
     odd.phase = "a\0b".into();
     store.apply_pods(vec![upsert("east", odd)], 1).await.unwrap();
     assert_eq!(place.person("").await.text("SELECT phase FROM pods").await, ["a\u{2400}b"]);
+}
+
+#[tokio::test]
+async fn tls_is_spoken_and_who_cannot_prove_itself_is_refused() {
+    let server = Postgres::shared();
+    let database = server.database();
+    let dir = tempfile::TempDir::new().unwrap();
+    let open = async |parameters: &str| {
+        let url = server.url(&database).replace("sslmode=disable", parameters);
+        Store::open_at(&StoreUrl::parse(&url).unwrap(), dir.path()).await
+    };
+    let encrypted = "SELECT count(*) || ' ' || bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE application_name LIKE 'causeway %' AND datname = current_database()";
+    let error = open("sslmode=verify-full").await.unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+    let authority = server.authority();
+    for (parameters, expected) in [
+        (&*format!("sslmode=verify-full&sslrootcert={}", authority.display()), "1 true"),
+        ("sslmode=require", "1 true"),
+        ("sslmode=prefer", "1 true"),
+        ("sslmode=disable", "1 false"),
+    ] {
+        let store = open(parameters).await.unwrap();
+        assert_eq!(server.query(&database, encrypted), [expected], "{parameters}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_of_files_is_not_forgotten() {
+    let place = Place::postgres();
+    let files = Store::open(place.dir.path()).await.unwrap();
+    files.close().await;
+    place.open().await.close().await;
+    let files = Store::open(place.dir.path()).await.unwrap();
+    files.commit_ledger(&[put("240.11.0.1", "a"), put("240.11.0.2", "b")]).await.unwrap();
+    files.close().await;
+    let error = place.try_open().await.unwrap_err();
+    assert!(matches!(error, StoreError::LedgerElsewhere { rows: 2, .. }), "{error}");
+    assert!(error.to_string().contains("ledger.db"), "{error}");
+    // Where the database has a ledger, it is the one that counts.
+    place
+        .person("")
+        .await
+        .execute(
+            "INSERT INTO ledger VALUES ('240.11.0.9', 'c', 'p', 'a', 's', NULL, 'IPv4', NULL, 'Held', \
+        NULL, '[]', 5, 'ControlPlane', 1, 1)",
+        )
+        .await
+        .unwrap();
+    assert_eq!(place.open().await.load_ledger().await.unwrap().len(), 1);
 }

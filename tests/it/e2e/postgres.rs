@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{POD_PORT, Setup, clusterset, resolve};
 use crate::support::eventually;
 use crate::support::fleet::{ControlPlane, Speaks, ureq_get};
+use crate::support::host::Host;
 use crate::support::manifests::{Backend, access_yaml, service_yaml};
 use crate::support::postgres::{PASSWORD, Postgres};
 use crate::support::traffic::{Http, Stream};
@@ -183,4 +184,39 @@ async fn a_start_waits_for_the_database_and_gives_nothing_before() {
         let log = other.log();
         (log.contains("is in use by `causeway ") && log.contains(&format!(" {pid} "))).then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_packets_are_an_outage_like_any_other() {
+    let host = Host::new();
+    let server = Postgres::start_at(host.far(), Some(&host.name));
+    let database = server.database();
+    let setup = Setup::new();
+    setup.deploy(&Setup::service("checkout", "http"), 0..2, "edge").await;
+    let plane = setup.control_plane_with(&["--store", &server.url(&database)]);
+    let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
+    gateway.start_envoy().start_agent();
+    let to = resolve(&plane, "checkout");
+    let stream = Stream::start(to, &clusterset("checkout"), 100);
+
+    host.drop_packets();
+    add_access(&setup, "new");
+    let pod = move_to_pod(&setup, 10).await;
+    let arrived = wait_answer(to, &pod).await;
+    assert!(arrived < Duration::from_secs(3), "an endpoint took {arrived:?}");
+    eventually("the outage to be told", WITHIN, || {
+        plane.command(&["status"]).contains("the store cannot be used").then_some(())
+    });
+    tokio::time::sleep(HELD).await;
+    assert!(plane.vips().iter().all(|vip| vip["access"] != "shop/new"), "it was given an address");
+
+    // The server still has the old session, and its lock.
+    host.pass_packets();
+    let begun = Instant::now();
+    plane.wait_vip("shop/new", "Published");
+    println!("postgres, dropped: an endpoint arrived after {arrived:?}, a VIP {:?} after the return", begun.elapsed());
+    let [held, told] = ledgers(&server, &database, &plane);
+    assert_eq!((held.len(), &held), (2, &told));
+    let tally = stream.stop().await;
+    assert_eq!(tally.failed, Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! Real PostgreSQL servers on loopback, each with as many databases as tests want.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,9 @@ pub fn binaries() -> &'static Path {
 
 /// A server, which ends with this process.
 pub struct Postgres {
+    address: IpAddr,
     port: u16,
+    dir: PathBuf,
     supervisor: Mutex<Supervisor>,
 }
 
@@ -54,6 +56,11 @@ impl Postgres {
 
     /// Starts one.
     pub fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), None)
+    }
+
+    /// Starts one at an address of a network namespace of this machine.
+    pub fn start_at(address: IpAddr, namespace: Option<&str>) -> Self {
         // The script removes it.
         let dir = tempfile::tempdir().expect("a folder").keep();
         let port = free_port();
@@ -61,15 +68,17 @@ impl Postgres {
         let mut process = Command::new(script)
             .arg(binaries())
             .arg(&dir)
+            .arg(address.to_string())
             .arg(port.to_string())
             .arg(PASSWORD)
+            .args(namespace)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{script}: {error}"));
         let commands = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().expect("it was piped"));
-        let server = Self { port, supervisor: Mutex::new(Supervisor { process, commands, answers }) };
+        let server = Self { address, port, dir, supervisor: Mutex::new(Supervisor { process, commands, answers }) };
         server.resume();
         server
     }
@@ -96,7 +105,7 @@ impl Postgres {
     /// Stops it as an operator would: connections end, and new ones are refused.
     pub fn stop(&self) {
         self.tell("stop");
-        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err(), "somebody still listens");
+        assert!(TcpStream::connect((self.address, self.port)).is_err(), "somebody still listens");
     }
 
     /// Kills all its processes.
@@ -124,7 +133,12 @@ impl Postgres {
 
     /// The URL of a database, as `--store` takes it.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://causeway:p%40ss%20w0rd%2F%25@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+        format!("postgres://causeway:p%40ss%20w0rd%2F%25@{}:{}/{database}?sslmode=disable", self.address, self.port)
+    }
+
+    /// The file of who vouches for its certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.dir.join("ca.crt")
     }
 
     pub fn port(&self) -> u16 {
@@ -138,8 +152,13 @@ impl Postgres {
 
     pub fn try_query(&self, database: &str, sql: &str) -> Result<Vec<String>, String> {
         let output = Command::new(binaries().join("psql"))
-            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--host=127.0.0.1", "--username=causeway"])
-            .args([&format!("--port={}", self.port), &format!("--dbname={database}"), &format!("--command={sql}")])
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--username=causeway"])
+            .args([
+                &format!("--host={}", self.address),
+                &format!("--port={}", self.port),
+                &format!("--dbname={database}"),
+                &format!("--command={sql}"),
+            ])
             .env("PGPASSWORD", PASSWORD)
             .env("PGCONNECT_TIMEOUT", "5")
             .output()
