@@ -23,6 +23,10 @@ lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
 done
+# PostgreSQL's server is not on the PATH.
+if [ -z "${CAUSEWAY_POSTGRES_BIN:-}" ]; then
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || lacking+=(postgresql)
+fi
 if [ ${#lacking[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing ${lacking[*]} from the distribution"

@@ -9,6 +9,7 @@ use crate::ads::loads::LoadMetrics;
 use crate::kube::writer::Counters;
 use crate::policy::{Counts, Tallied, Tally, Times};
 use crate::snapshot::ResourceType;
+use crate::store::Store;
 
 /// The families of what is written to the primary's API server.
 pub fn kube_families(counters: &Arc<Counters>) -> Vec<Family> {
@@ -21,6 +22,18 @@ pub fn kube_families(counters: &Arc<Counters>) -> Vec<Family> {
         Family::new("causeway_kube_write_failures", "Writes to the primary's API server that failed.", Kind::Counter)
             .with::<0>([], read(&counters.failures));
     vec![writes, failures]
+}
+
+/// The families of the store.
+pub fn store_families(store: &Store) -> Vec<Family> {
+    let backend = [("backend", store.backend().name())];
+    let is_up = if store.outage().is_none() { 1.0 } else { 0.0 };
+    let up = "1 while the store can be used; 0 while its database cannot, and what is to be written waits.";
+    let errors = "What was asked of the store's database in vain.";
+    vec![
+        Family::new("causeway_store_up", up, Kind::Gauge).with(backend, is_up),
+        Family::new("causeway_store_errors", errors, Kind::Counter).with(backend, store.errors() as f64),
+    ]
 }
 
 /// The families of the xDS service.

@@ -27,7 +27,7 @@ use crate::config::{Clusters, ListenAddr, PolicySources, ServeConfig};
 use crate::kube::connect;
 use crate::policy::apart::{CompileLimits, Compiler};
 use crate::policy::{Engine, Policies};
-use crate::reconcile::{self, Event, Inventory, Keeper, Outputs, Owner, view};
+use crate::reconcile::{self, Event, Inventory, Keeper, LedgerCopy, Outputs, Owner, view};
 use crate::registry::{self, Registry};
 use crate::snapshot::ResourceType;
 use crate::store::Store;
@@ -59,7 +59,11 @@ pub fn serve(config: ServeConfig) -> anyhow::Result<()> {
 async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
-    let store = Store::open(&config.data_dir).await.context("opening the store")?;
+    let store = tokio::select! {
+        // A server that does not answer is waited for.
+        () = shutdown.cancelled() => return Ok(()),
+        store = Store::open_at(&config.store, &config.data_dir) => store.context("opening the store")?,
+    };
     if let Some(aside) = store.set_aside() {
         tracing::warn!(path = %aside.display(), "the inventory was corrupt and is set aside; it fills again");
     }
@@ -71,7 +75,10 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let (table, table_rx) = watch::channel(Arc::new(dns::Table::pending()));
     let inventory = Inventory::default();
     let written = CancellationToken::new();
-    let writer = tokio::spawn(inventory.clone().write(store.clone(), written.clone()));
+    let copy = LedgerCopy::new(store.clone());
+    let mut writers = JoinSet::new();
+    writers.spawn(inventory.clone().write(store.clone(), written.clone()));
+    writers.spawn(copy.clone().write(written.clone()));
 
     let primary = source::primary(&config);
     let objects = match &config.clusters {
@@ -83,6 +90,8 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     let has_ledger_copy = objects.as_ref().is_some_and(|objects| objects.has_ledger_copy);
     let outbox = objects.as_ref().map(|objects| objects.outbox.clone());
     let registry = admin::metrics::Registry::new();
+    let kept = store.clone();
+    registry.register(Arc::new(move || metrics::store_families(&kept)));
     if let Some(counters) = objects.as_ref().map(|objects| objects.counters.clone()) {
         registry.register(Arc::new(move || metrics::kube_families(&counters)));
     }
@@ -118,7 +127,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     tokio::spawn(policies::follow(life.clone(), declared_rx, shutdown.clone()));
     let outputs = Outputs {
         keeper: match objects {
-            Some(objects) => Keeper::Objects(Box::new(objects.virtual_ips), store.clone()),
+            Some(objects) => Keeper::Objects(Box::new(objects.virtual_ips), copy.clone()),
             None => Keeper::Store(store.clone()),
         },
         inventory,
@@ -167,7 +176,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         let _ = owner.await;
     }
     written.cancel();
-    let _ = writer.await;
+    while writers.join_next().await.is_some() {}
     store.close().await;
     outcome
 }

@@ -8,6 +8,7 @@ mod snapshot;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::agent;
 use crate::config::{Settings, parse_duration};
@@ -95,9 +96,12 @@ pub(super) struct Serve {
     /// As --kubeconfig, but as a pod of the primary cluster, with its service account
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub in_cluster: Option<String>,
-    /// Folder of the store [default: causeway-data]
+    /// Folder of what is kept on this machine [default: causeway-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
+    /// Where the store is: sqlite://DIR or postgres://USER@HOST/DATABASE [default: files in --data-dir]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<SecretString>,
     /// Where xDS is served, also as unix:/path; can be repeated [default: 127.0.0.1:18000]
     #[arg(long, value_name = "ADDR")]
     pub xds_addr: Vec<String>,
@@ -157,6 +161,7 @@ impl Serve {
             .flag("kubeconfig", self.kubeconfig)
             .flag("in-cluster", self.in_cluster)
             .flag("data-dir", self.data_dir)
+            .flag("store", self.store.map(|store| store.expose_secret().to_owned()))
             .flag("xds-addr", self.xds_addr)
             .flag("admin-addr", self.admin_addr)
             .flag("dns-addr", self.dns_addr)

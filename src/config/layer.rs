@@ -37,6 +37,7 @@ pub const SETTINGS: &[Setting] = &[
     one("kubeconfig"),
     one("in-cluster"),
     one("data-dir"),
+    one("store"),
     Setting { key: "xds-addr", arity: Arity::Many, in_file: true },
     one("admin-addr"),
     one("dns-addr"),
@@ -104,9 +105,23 @@ impl fmt::Display for Origin {
 }
 
 /// Settings with their values' text and origin.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     values: BTreeMap<&'static str, (Vec<String>, Origin)>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = self.values.iter().map(|(key, (values, origin))| {
+            (key, (values.iter().map(|value| shown(key, value)).collect::<Vec<_>>(), origin))
+        });
+        f.debug_map().entries(values).finish()
+    }
+}
+
+/// A value as it may be shown to whoever reads logs.
+fn shown(key: &str, value: &str) -> String {
+    if key == "store" { super::store::shown(value) } else { value.to_owned() }
 }
 
 impl Settings {
@@ -168,7 +183,7 @@ impl Settings {
         let Some((values, origin)) = self.values.get(key) else { return Ok(None) };
         let read_one = |value: &String| {
             let refuse =
-                |why| ConfigError::Value { origin: Box::new(origin.clone()), value: value.clone(), expected, why };
+                |why| ConfigError::Value { origin: Box::new(origin.clone()), value: shown(key, value), expected, why };
             read(value).map_err(refuse)
         };
         values.iter().map(read_one).collect::<Result<_, _>>().map(Some)

@@ -4,6 +4,7 @@
 mod address;
 mod file;
 mod layer;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use address::{ListenAddr, check_addr, parse_duration};
 pub use layer::{Origin, SETTINGS, Setting, Settings};
+pub use store::{PostgresUrl, StoreUrl};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,8 +66,10 @@ impl Clusters {
 pub struct ServeConfig {
     /// Where clusters are read from.
     pub clusters: Clusters,
-    /// The folder of the store; made when it is not there.
+    /// The folder of what is kept on this machine; made when it is not there.
     pub data_dir: PathBuf,
+    /// Where the store is; where nobody says, in `data_dir`.
+    pub store: StoreUrl,
     /// Where xDS and the agents' reports are served; at least one.
     pub xds_addrs: Vec<ListenAddr>,
     /// Where the HTTP API, metrics and debug pages are served.
@@ -228,9 +232,13 @@ impl ServeConfig {
                 .unwrap_or_default(),
             registry_ca: path("registry-ca"),
         };
+        let data_dir = PathBuf::from(settings.first("data-dir").unwrap_or("causeway-data"));
+        let store =
+            settings.one("store", "a store", StoreUrl::parse)?.unwrap_or_else(|| StoreUrl::Sqlite(data_dir.clone()));
         Ok(Self {
             clusters,
-            data_dir: PathBuf::from(settings.first("data-dir").unwrap_or("causeway-data")),
+            data_dir,
+            store,
             xds_addrs: settings
                 .all("xds-addr", "a listening address", ListenAddr::from_str)?
                 .unwrap_or_else(|| vec![ListenAddr::Tcp(DEFAULT_XDS_ADDR)]),
@@ -328,6 +336,13 @@ impl ServeConfig {
         let all = tcp.chain([("admin-addr", self.admin_addr)]).chain(self.dns_addr.map(|a| ("dns-addr", a)));
         for (flag, socket) in all.filter(|(_, socket)| !address::is_loopback(socket.ip())) {
             warnings.push(format!("--insecure: anyone who can reach --{flag} {socket} is served."));
+        }
+        if let StoreUrl::Postgres(url) = &self.store
+            && !url.is_private()
+        {
+            warnings.push(format!(
+                "--store {url}: without sslmode=require or verify-full the password and all rows may travel unencrypted."
+            ));
         }
         if let Some(primary) = &self.primary
             && let Some(folder) = self.clusters.manifests()

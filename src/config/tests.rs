@@ -246,3 +246,51 @@ fn settings_have_one_name_in_three_spellings() {
     let setting = SETTINGS.iter().find(|s| s.key == "xds-addr").unwrap();
     assert_eq!((setting.env().as_str(), setting.camel().as_str()), ("CAUSEWAY_XDS_ADDR", "xdsAddr"));
 }
+
+#[test]
+fn the_store_is_in_the_data_directory_unless_it_is_said_where() {
+    let store = |url: &str| resolve(&[("manifests", "m"), ("data-dir", "d"), ("store", url)], &[]);
+    assert_eq!(resolve(&[("manifests", "m"), ("data-dir", "d")], &[]).unwrap().store, StoreUrl::Sqlite("d".into()));
+    assert_eq!(store("sqlite:///var/lib/x").unwrap().store, StoreUrl::Sqlite("/var/lib/x".into()));
+    assert_eq!(store("sqlite://beside").unwrap().store, StoreUrl::Sqlite("beside".into()));
+    let env = [("CAUSEWAY_STORE", "postgres://me@db/causeway?sslmode=verify-full")];
+    let config = resolve(&[("manifests", "m")], &env).unwrap();
+    let StoreUrl::Postgres(url) = &config.store else { panic!("it is a database") };
+    assert_eq!((url.to_string().as_str(), url.is_private()), ("postgres://me@db/causeway", true));
+    assert_eq!(config.warnings(), Vec::<String>::new());
+    let (_dir, path) = file("manifests: m\nstore: postgresql:///causeway?host=/run/postgresql&user=me\n");
+    let config = resolve(&[("config", &path)], &[]).unwrap();
+    assert_eq!(format!("{:?}", config.store), "Postgres(postgres://me@/run/postgresql/causeway)");
+
+    let [warning] = &store("postgres://me:hunter2@db:1/x?sslmode=prefer").unwrap().warnings()[..] else {
+        panic!("one warning")
+    };
+    assert!(warning.contains("--store postgres://me@db:1/x: without sslmode=require"), "{warning}");
+    for local in
+        ["postgres://127.0.0.1/x", "postgres://[::1]:5/x", "postgres://localhost/x", "postgres://%2Frun%2Fpg/x"]
+    {
+        assert_eq!(store(local).unwrap().warnings(), Vec::<String>::new(), "{local}");
+    }
+}
+
+#[test]
+fn a_store_that_is_none_is_refused_without_its_password() {
+    for (url, reason) in [
+        ("mysql://me:hunter2@db/x", "`mysql://` is neither sqlite:// nor postgres://"),
+        ("hunter2", "there is no scheme"),
+        ("sqlite://", "there is no folder"),
+        ("postgres://me:hunter2@db", "it names no database"),
+        ("postgres://me:hunter2@db/", "it names no database"),
+        ("postgres://me:hunter2@db:port/x", "invalid port number"),
+        ("postgres://me:hunter2@db/x?sslmode=hunter2", "sslmode is none of disable, allow"),
+        ("postgres://me@db/x?pasword=hunter2", "one of its parameters is unknown"),
+        ("postgres://me:hunter#2@db/x", "write %23"),
+        ("postgres://me:hunter2@db/x?port=hunter2", "the parameter port is no port"),
+    ] {
+        let flags = flags(&[("manifests", "m"), ("store", url)]);
+        let error = ServeConfig::resolve(flags.clone(), &|_| None).unwrap_err();
+        let text = format!("{error} {error:?} {flags:?}");
+        assert!(text.contains(reason) && error.to_string().starts_with("--store: "), "{url}: {text}");
+        assert!(!text.contains("hunter"), "{text}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The live source: a thread that watches the folders, and the handle to it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub struct Source {
 
 /// How many sets of files may wait to be saved. They are large, and saving is fast.
 const SAVES_WAITING: usize = 16;
+/// How long after saving failed it is tried again, where nothing else comes.
+const SAVE_RETRY: Duration = Duration::from_secs(2);
 
 /// Starts to read and watch the folders. Changes come in batches: first everything, cluster by
 /// cluster, each ended by [`Change::Synced`] or [`Change::Unknown`]; then what changes. When the
@@ -135,13 +138,55 @@ async fn list(root: &Path) -> io::Result<scan::RootListing> {
     tokio::task::spawn_blocking(move || scan::list_root(&root, &mut |_, _| {})).await.map_err(io::Error::other)?
 }
 
-/// Keeps what the source's thread gives it. Failing costs only the content over a restart, so it
-/// is told and does not stop anything.
+/// What waits to be kept, by cluster and path: the latest counts.
+type Waiting = BTreeMap<(ClusterName, Arc<str>), Saved>;
+
+/// Keeps what the source's thread gives it. Failing costs only the content over a restart, so it is told, tried again,
+/// and does not stop anything; nor does it hold up the thread, which gives more meanwhile.
 async fn save(last_good: Arc<dyn LastGood>, mut saves: mpsc::Receiver<Vec<Saved>>) {
-    while let Some(changes) = saves.recv().await {
-        if let Err(error) = last_good.save(changes).await {
+    let mut waiting = Waiting::new();
+    let mut is_open = true;
+    while is_open {
+        let Some(changes) = saves.recv().await else { return };
+        add(&mut waiting, changes);
+        while !waiting.is_empty() {
+            let writing = std::mem::take(&mut waiting);
+            let mut attempt = last_good.save(writing.values().cloned().collect());
+            let outcome = loop {
+                tokio::select! {
+                    outcome = &mut attempt => break outcome,
+                    more = saves.recv(), if is_open => match more {
+                        Some(changes) => add(&mut waiting, changes),
+                        None => is_open = false,
+                    },
+                }
+            };
+            let Err(error) = outcome else { continue };
             tracing::warn!(%error, "the last good content of manifests could not be kept for a restart");
+            if !is_open {
+                return;
+            }
+            // What came since lies above what was not written.
+            let since = std::mem::replace(&mut waiting, writing);
+            waiting.extend(since);
+            tokio::select! {
+                () = tokio::time::sleep(SAVE_RETRY) => {}
+                more = saves.recv() => match more {
+                    Some(changes) => add(&mut waiting, changes),
+                    None => is_open = false,
+                },
+            }
         }
+    }
+}
+
+fn add(waiting: &mut Waiting, changes: Vec<Saved>) {
+    for change in changes {
+        let key = match &change {
+            Saved::Put { cluster, file } => (cluster.clone(), file.path.clone()),
+            Saved::Delete { cluster, path } => (cluster.clone(), path.clone()),
+        };
+        waiting.insert(key, change);
     }
 }
 

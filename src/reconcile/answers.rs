@@ -17,6 +17,7 @@ use crate::model::id::NamespacedName;
 use crate::model::object::{Access, ClusterRole};
 use crate::model::world::{ClusterState, MergedService, NoEffect, Sync};
 use crate::policy::Failure;
+use crate::store::Backend;
 use crate::vip::{VipState, VipStatus};
 
 /// How long a node's id may be used by two streams before it is told: one that reconnects may be
@@ -70,14 +71,24 @@ impl Owner {
             let (cluster, field) = (cluster.to_owned(), field.to_owned());
             problems.push(Problem { cluster, file: None, line: None, object, field, message, remedy });
         };
-        if let Some(error) = &self.ledger_problem {
-            let remedy = match self.outputs.keeper {
-                Keeper::Store(_) => "free space in --data-dir or mend its rights; it is tried again each second",
-                Keeper::Objects(..) => {
-                    "see whether the primary's API server answers, and whether the role that `causeway rbac primary` prints \
-                     is bound; it is tried again each second"
-                }
+        let store = self.outputs.keeper.store();
+        let is_in_store = matches!(self.outputs.keeper, Keeper::Store(_));
+        if let Some(why) = store.outage() {
+            let remedy = match is_in_store {
+                true => "bring it back; until then what is served goes on, and no VIP is given or released",
+                false => "bring it back; until then what is served goes on, and what is to be kept waits in memory",
             };
+            tell("", String::new(), "", format!("the store cannot be used: {why}"), remedy.to_owned());
+        } else if let Some(error) = self.ledger_problem.as_ref().filter(|_| is_in_store) {
+            let remedy = match store.backend() {
+                Backend::Sqlite => "free space in --data-dir or mend its rights; it is tried again each second",
+                Backend::Postgres => "see what the database's server says of it; it is tried again each second",
+            };
+            tell("", String::new(), "", format!("the VIP ledger cannot be written: {error}"), remedy.to_owned());
+        }
+        if let Some(error) = self.ledger_problem.as_ref().filter(|_| !is_in_store) {
+            let remedy = "see whether the primary's API server answers, and whether the role that `causeway rbac primary` prints \
+                          is bound; it is tried again each second";
             tell("", String::new(), "", format!("the VIP ledger cannot be written: {error}"), remedy.to_owned());
         }
         for (address, why) in &self.objects.foreign {

@@ -56,7 +56,7 @@ impl Waiting {
 
     /// Puts what was not written below what came since.
     fn put_back(&mut self, failed: Waiting) {
-        let Waiting { forgotten, pods, nodes, prune, .. } = failed;
+        let Waiting { forgotten, pods, nodes, prune, mut events } = failed;
         let again = &self.forgotten;
         let mut merged = Waiting { forgotten, ..Waiting::default() };
         merged.pods = pods.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
@@ -66,7 +66,9 @@ impl Waiting {
         merged.pods.append(&mut self.pods);
         merged.nodes.append(&mut self.nodes);
         merged.prune.append(&mut self.prune);
-        merged.events = std::mem::take(&mut self.events);
+        events.append(&mut self.events);
+        events.drain(..events.len().saturating_sub(EVENTS));
+        merged.events = events;
         *self = merged;
     }
 
@@ -79,8 +81,16 @@ impl Waiting {
         forgotten.chain(pods).collect()
     }
 
-    /// Writes pods, Kubernetes nodes and what is gone. Each may be written again.
-    async fn write(&self, store: &Store) -> Result<(), StoreError> {
+    /// Writes the events, once, and then pods, Kubernetes nodes and what is gone, of which each may be written again.
+    async fn write(&mut self, store: &Store) -> Result<(), StoreError> {
+        match store.record_node_events(self.events.make_contiguous()).await {
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, lost = self.events.len(), "events of nodes could not be stored");
+            }
+            Ok(()) => {}
+        }
+        self.events.clear();
         let changes = self.pod_changes();
         if !changes.is_empty() {
             store.apply_pods(changes, now()).await?;
@@ -152,13 +162,12 @@ impl Inventory {
         loop {
             let is_last = shutdown.is_cancelled();
             let mut waiting = std::mem::take(&mut *self.lock());
-            let events = Vec::from(std::mem::take(&mut waiting.events));
-            if let Err(error) = store.record_node_events(&events).await {
-                tracing::error!(%error, lost = events.len(), "events of nodes could not be stored");
-            }
             let outcome = waiting.write(&store).await;
             if let Err(error) = &outcome {
-                tracing::error!(%error, "the inventory could not be stored; trying again");
+                // Of a database that cannot be used the store tells itself, once.
+                if store.outage().is_none() {
+                    tracing::error!(%error, "the inventory could not be stored; trying again");
+                }
                 self.lock().put_back(waiting);
             }
             if is_last {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::copy::LedgerCopy;
 use super::from_row;
 use super::ledger::{to_row, to_stored};
 use super::owner::Owner;
@@ -15,8 +16,8 @@ use crate::model::world::Sync;
 use crate::store::Store;
 use crate::vip::{LedgerChange, Vip};
 
-/// How long a turn waits for an API server. What takes longer goes on behind its back: an API server that is silent must
-/// not keep the changes of other clusters from being served.
+/// How long a turn waits for an API server or a database. What takes longer goes on behind its back: whoever is silent
+/// must not keep the changes of clusters from being served.
 const INLINE: Duration = Duration::from_millis(250);
 /// The pause after the ledger could not be written.
 const RETRY_MS: i64 = 1_000;
@@ -24,11 +25,11 @@ const RETRY_MS: i64 = 1_000;
 /// Where the ledger is kept.
 #[derive(Clone)]
 pub enum Keeper {
-    /// In the data directory.
+    /// In the store.
     Store(Store),
-    /// As `VirtualIp` objects on the primary's API server. The data directory has a copy, for a restart while that does
-    /// not answer.
-    Objects(Box<VirtualIps>, Store),
+    /// As `VirtualIp` objects on the primary's API server. The store has a copy, for a restart while that does not
+    /// answer.
+    Objects(Box<VirtualIps>, LedgerCopy),
 }
 
 /// What became of a plan's changes.
@@ -53,7 +54,7 @@ pub(super) enum Durable {
     No,
 }
 
-/// What is known of the ledger where objects are it.
+/// What is known of the ledger beside its rows; most of it where objects are the ledger.
 #[derive(Default)]
 pub(super) struct Objects {
     /// All objects were listed since the start.
@@ -84,12 +85,20 @@ impl Keeper {
             Keeper::Store(store) => commit_to_store(&store, changes).await,
             Keeper::Objects(objects, copy) => {
                 let outcome = commit_to_objects(&objects, changes, restore).await;
-                // The objects are the ledger; of the copy it is enough that the next listing mends it.
-                if let Some(problem) = commit_to_store(&copy, outcome.done.clone()).await.problem {
-                    tracing::warn!(problem, "the copy of the VIP ledger cannot be written");
+                match to_stored(&outcome.done) {
+                    Ok(changes) => copy.change(changes),
+                    Err(error) => tracing::error!(%error, "changes of the VIP ledger cannot be copied"),
                 }
                 outcome
             }
+        }
+    }
+
+    /// Where the ledger or its copy is.
+    pub(super) fn store(&self) -> &Store {
+        match self {
+            Keeper::Store(store) => store,
+            Keeper::Objects(_, copy) => copy.store(),
         }
     }
 }
@@ -168,11 +177,7 @@ impl Owner {
             return Durable::Yes;
         }
         let keeper = self.outputs.keeper.clone();
-        if matches!(keeper, Keeper::Store(_)) {
-            let outcome = keeper.commit(changes.to_vec(), Vec::new()).await;
-            return self.committed(outcome, changes.len(), now);
-        }
-        if !self.objects.is_listed {
+        if matches!(keeper, Keeper::Objects(..)) && !self.objects.is_listed {
             self.ledger_problem = Some("the VirtualIp objects have not been read since the start".to_owned());
             return if changes.is_empty() { Durable::Yes } else { Durable::No };
         }
@@ -213,7 +218,7 @@ impl Owner {
         for seen in taken {
             self.meet(seen);
         }
-        if let Some(problem) = &problem {
+        if let Some(problem) = problem.as_ref().filter(|problem| self.ledger_problem.as_ref() != Some(problem)) {
             tracing::error!(problem, "the VIP ledger cannot be written; nothing new is allocated, offered or released");
         }
         self.ledger_problem = problem;
@@ -225,7 +230,7 @@ impl Owner {
     }
 
     /// Takes in what is new of the objects.
-    pub(super) async fn virtual_ips(&mut self, news: News) {
+    pub(super) fn virtual_ips(&mut self, news: News) {
         let Keeper::Objects(objects, copy) = self.outputs.keeper.clone() else { return };
         let rows = self.ledger.len();
         match news {
@@ -236,7 +241,7 @@ impl Owner {
                 self.objects.restore.extend(lost.collect::<Vec<_>>());
                 all.into_iter().for_each(|seen| self.meet(seen));
                 self.objects.is_listed = true;
-                self.copy(&copy).await;
+                self.copy(&copy);
             }
             News::Changed(seen) => {
                 self.objects.foreign.remove(&seen.address);
@@ -252,7 +257,7 @@ impl Owner {
             }
         }
         if rows != self.ledger.len() {
-            self.copy(&copy).await;
+            self.copy(&copy);
         }
     }
 
@@ -293,11 +298,8 @@ impl Owner {
         self.objects.foreign.insert(address, why);
     }
 
-    /// Copies the ledger into the data directory.
-    async fn copy(&self, copy: &Store) {
-        let rows: Vec<_> = self.ledger.rows().filter_map(|vip| to_row(vip).ok()).collect();
-        if let Err(error) = copy.replace_ledger(&rows).await {
-            tracing::warn!(%error, "the VIP ledger cannot be copied into the data directory");
-        }
+    /// Copies the ledger into the store.
+    fn copy(&self, copy: &LedgerCopy) {
+        copy.replace(self.ledger.rows().filter_map(|vip| to_row(vip).ok()).collect());
     }
 }

@@ -12,6 +12,7 @@
 mod agents;
 mod answers;
 pub mod claims;
+mod copy;
 mod declared;
 mod desired;
 mod event;
@@ -27,6 +28,7 @@ mod policy_rows;
 pub mod view;
 mod views;
 
+pub use copy::LedgerCopy;
 pub use event::{AgentEvent, Declared, Event, Order, PolicyEvent, PolicyFault, Verdict};
 pub use inventory::{Inventory, now};
 pub use keeper::Keeper;

@@ -26,6 +26,10 @@ pub fn identify(info: &ads::NodeInfo, protocol: ads::Protocol) -> Result<NodeFac
     if info.id.is_empty() {
         return Err(format!("the node has no id (node.id); {HINT}"));
     }
+    // It becomes part of names, rows and log lines.
+    if info.id.contains(char::is_control) {
+        return Err(format!("the node's id (node.id) {:?} has control characters; {HINT}", info.id));
+    }
     let text = |key: &str| info.metadata.get(key).and_then(|v| v.as_str()).filter(|v| !v.is_empty());
     let role = match text("role") {
         Some("gateway") => NodeRole::Gateway,

@@ -222,7 +222,7 @@ impl Owner {
                 Event::Ads(event) => self.ads(event, &mut news, now),
                 Event::Agent(event) => self.agent(event, &mut news, now),
                 Event::VirtualIps(news_of_them) => {
-                    self.virtual_ips(news_of_them).await;
+                    self.virtual_ips(news_of_them);
                     news.vips = true;
                 }
                 Event::Policies(events) => {

@@ -4,6 +4,7 @@ mod agents;
 mod buckets;
 mod build;
 mod claims;
+mod copy;
 mod inventory;
 mod ledger;
 mod nodes;

@@ -27,6 +27,52 @@ pub enum StoreError {
         /// The other's process id, where it is known.
         holder: Option<u32>,
     },
+    /// Another process has the database.
+    #[error("the database {} is in use by {holder}; stop it, or give this one another database in --store", path.display())]
+    InUse {
+        /// The database.
+        path: PathBuf,
+        /// Who has it: name, address and process of its session.
+        holder: String,
+    },
+    /// The database's server does not answer, or its session is lost.
+    #[error("{doing} in {} failed: {detail}; see whether the server runs and can be reached", path.display())]
+    Unreachable {
+        /// What was to be done.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// The server only follows another.
+    #[error("{} is a standby, which takes no changes: name the primary server in --store", path.display())]
+    Standby {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database's user lacks a right.
+    #[error("{doing} in {} failed: {detail}; let the user own the schema `causeway`, or create schemas in the database", path.display())]
+    Denied {
+        /// What was to be done.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What the server says.
+        detail: String,
+    },
+    /// Somebody else has written to the ledger while this process could not see it.
+    #[error(
+        "the VIP ledger in {} is not what it last was{}: somebody else has written to it, and nothing is committed \
+         any more; restart this process to go on with what is there",
+        path.display(), address.map(|address| format!(" ({address})")).unwrap_or_default()
+    )]
+    LedgerChanged {
+        /// The database.
+        path: PathBuf,
+        /// An address whose row differs.
+        address: Option<IpAddr>,
+    },
     /// The ledger is gone although the directory has been in use.
     #[error(
         "the VIP ledger {} is missing or empty, but the directory has been used before: restore it from a backup, \
@@ -36,10 +82,23 @@ pub enum StoreError {
         /// The ledger's file.
         path: PathBuf,
     },
+    /// The database has no ledger, and the data directory has one.
+    #[error(
+        "the VIP ledger in {} is empty, while {} has {rows} VIPs, which would be given anew: copy its rows into the table \
+         causeway.ledger; or, if every VIP may be given anew or `VirtualIp` objects say them, move that file away", path.display(), file.display()
+    )]
+    LedgerElsewhere {
+        /// The database.
+        path: PathBuf,
+        /// The file that has a ledger.
+        file: PathBuf,
+        /// How many rows it has.
+        rows: usize,
+    },
     /// A file is no database any more.
     #[error("{} is corrupt ({detail}): {remedy}", path.display())]
     Corrupt {
-        /// The file.
+        /// The file, or the database.
         path: PathBuf,
         /// What was found.
         detail: String,
@@ -49,7 +108,7 @@ pub enum StoreError {
     /// The file at the path is not the one that is open.
     #[error("{} was removed or replaced while it was in use: nothing can be committed; restart with the right file there", path.display())]
     Replaced {
-        /// The file.
+        /// The file, or the database.
         path: PathBuf,
     },
     /// A newer Causeway has been here.
@@ -58,7 +117,7 @@ pub enum StoreError {
          that version, or restore a backup of before", path.display()
     )]
     NewerSchema {
-        /// The file.
+        /// The file, or the database.
         path: PathBuf,
         /// The number of the unknown migration.
         migration: i64,
@@ -66,7 +125,7 @@ pub enum StoreError {
     /// The schema could not be brought to its newest form.
     #[error("the schema of {} cannot be migrated: {source}", path.display())]
     Migrate {
-        /// The file.
+        /// The file, or the database.
         path: PathBuf,
         /// Why.
         #[source]
@@ -74,7 +133,7 @@ pub enum StoreError {
     },
     /// A row of the ledger makes no sense.
     #[error(
-        "the VIP ledger's row `{address}` has an unreadable {column}: {detail}; mend it with sqlite3 or restore a backup"
+        "the VIP ledger's row `{address}` has an unreadable {column}: {detail}; mend it with sqlite3 or psql, or restore a backup"
     )]
     LedgerRow {
         /// The row's address, as it stands there.
@@ -115,23 +174,30 @@ pub enum StoreError {
     /// Another program keeps the file locked.
     #[error(
         "{} could not be written within {waited_ms} ms as another program keeps it locked: end its transaction \
-         (sqlite3 with an open BEGIN?)", path.display()
+         (sqlite3 or psql with an open BEGIN?)", path.display()
     )]
     Busy {
-        /// The file.
+        /// The file, or the database.
         path: PathBuf,
         /// How long was waited, in milliseconds.
         waited_ms: u64,
     },
-    /// SQLite failed otherwise, for example as the disk is full.
+    /// The database failed otherwise, for example as the disk is full.
     #[error("{doing} in {} failed: {source}", path.display())]
     Sql {
         /// What was done.
         doing: &'static str,
-        /// The file.
+        /// The file, or the database.
         path: PathBuf,
         /// Why it failed.
         #[source]
         source: sqlx::Error,
     },
+}
+
+impl StoreError {
+    /// Whether the same may go well a little later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+    }
 }

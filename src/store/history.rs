@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::Row;
-
+use super::database::Tx;
+use super::statement::Statement;
 use super::{Store, StoreError};
 use crate::model::Timestamp;
 use crate::model::id::NodeId;
@@ -35,73 +35,67 @@ impl Store {
     /// Adds events, in their order, and removes the oldest above the bounds.
     ///
     /// # Errors
-    /// What SQLite says, see [`StoreError`].
+    /// What the database says, see [`StoreError`].
     pub async fn record_node_events(&self, events: &[NodeEvent]) -> Result<(), StoreError> {
         if events.is_empty() {
             return Ok(());
         }
-        let inventory = &self.inner.inventory;
-        let error = |e| inventory.error("recording the history of nodes", e);
-        let mut tx = inventory.begin("recording the history of nodes").await?;
-        for event in events {
-            sqlx::query("INSERT INTO node_events (node, at, event, detail) VALUES (?1, ?2, ?3, ?4)")
-                .bind(head(event.node.as_str(), NODE))
-                .bind(event.at)
-                .bind(&event.event)
-                .bind(head(&event.detail, DETAIL))
-                .execute(&mut *tx)
-                .await
-                .map_err(error)?;
-        }
-        let nodes: BTreeSet<&str> = events.iter().map(|event| head(event.node.as_str(), NODE)).collect();
-        for node in nodes {
-            sqlx::query(
-                "DELETE FROM node_events WHERE node = ?1 AND id <= \
-                 (SELECT id FROM node_events WHERE node = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            )
-            .bind(node)
-            .bind(EVENTS_OF_NODE)
-            .execute(&mut *tx)
-            .await
-            .map_err(error)?;
-        }
-        sqlx::query("DELETE FROM node_events WHERE id <= (SELECT max(id) FROM node_events) - ?1")
-            .bind(EVENTS)
-            .execute(&mut *tx)
-            .await
-            .map_err(error)?;
-        tx.commit().await.map_err(error)
+        let mut tx = self.inner.inventory.begin("recording the history of nodes").await?;
+        let outcome = record(&mut tx, events).await;
+        tx.finish(outcome).await
     }
 
     /// The newest events first, at most `limit`; of one node, or of all.
     ///
     /// # Errors
-    /// What SQLite says, see [`StoreError`].
+    /// What the database says, see [`StoreError`].
     pub async fn node_events(&self, node: Option<&NodeId>, limit: u32) -> Result<Vec<NodeEvent>, StoreError> {
-        let query = match node {
-            Some(node) => {
-                sqlx::query("SELECT node, at, event, detail FROM node_events WHERE node = ?2 ORDER BY id DESC LIMIT ?1")
-                    .bind(limit)
-                    .bind(head(node.as_str(), NODE))
-            }
+        let statement = match node {
+            Some(node) => Statement::new(
+                "SELECT node, at, event, detail FROM node_events WHERE node = $2 ORDER BY id DESC LIMIT $1",
+            )
+            .bind(limit)
+            .bind(head(node.as_str(), NODE)),
             None => {
-                sqlx::query("SELECT node, at, event, detail FROM node_events ORDER BY id DESC LIMIT ?1").bind(limit)
+                Statement::new("SELECT node, at, event, detail FROM node_events ORDER BY id DESC LIMIT $1").bind(limit)
             }
         };
-        let error = |e| self.inner.inventory.error("reading the history of nodes", e);
-        let rows = query.fetch_all(self.inner.inventory.pool()).await.map_err(error)?;
+        let inventory = &self.inner.inventory;
+        const DOING: &str = "reading the history of nodes";
+        let rows = inventory.fetch(DOING, statement).await?;
         rows.iter()
             .map(|row| {
                 Ok(NodeEvent {
-                    node: NodeId::from(row.try_get::<String, _>("node")?),
-                    at: row.try_get("at")?,
-                    event: row.try_get("event")?,
-                    detail: row.try_get("detail")?,
+                    node: NodeId::from(row.get::<String>("node")?),
+                    at: row.get("at")?,
+                    event: row.get("event")?,
+                    detail: row.get("detail")?,
                 })
             })
             .collect::<Result<_, sqlx::Error>>()
-            .map_err(error)
+            .map_err(|e| inventory.error(DOING, e))
     }
+}
+
+async fn record(tx: &mut Tx<'_>, events: &[NodeEvent]) -> Result<(), StoreError> {
+    for event in events {
+        let insert = Statement::new("INSERT INTO node_events (node, at, event, detail) VALUES ($1, $2, $3, $4)")
+            .bind(head(event.node.as_str(), NODE))
+            .bind(event.at)
+            .bind(&event.event)
+            .bind(head(&event.detail, DETAIL));
+        tx.execute(insert).await?;
+    }
+    let nodes: BTreeSet<&str> = events.iter().map(|event| head(event.node.as_str(), NODE)).collect();
+    for node in nodes {
+        let trim = Statement::new(
+            "DELETE FROM node_events WHERE node = $1 AND id <= \
+             (SELECT id FROM node_events WHERE node = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
+        );
+        tx.execute(trim.bind(node).bind(EVENTS_OF_NODE)).await?;
+    }
+    let trim = Statement::new("DELETE FROM node_events WHERE id <= (SELECT max(id) FROM node_events) - $1");
+    tx.execute(trim.bind(EVENTS)).await.map(|_| ())
 }
 
 /// The text, or as much of its beginning as fits without cutting a character.

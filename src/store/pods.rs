@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sqlx::{QueryBuilder, Sqlite, Transaction};
-
+use super::database::Tx;
+use super::statement::{Statement, Value};
 use super::{Store, StoreError};
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{Locality, Pod};
 use crate::model::world::PodChange;
 
-/// Rows of one statement: 15 values each, of the 32,766 that SQLite allows in one.
+/// Rows of one statement: 15 values each, of the 32,766 that SQLite allows in one, and PostgreSQL 65,535.
 const ROWS: usize = 500;
 /// Rows of one transaction: few enough that others get their turn in a fraction of a second, enough
 /// that the commits do not count.
@@ -54,7 +54,7 @@ impl Store {
     /// `now` becomes the time of what is new or different.
     ///
     /// # Errors
-    /// What SQLite says, see [`StoreError`].
+    /// What the database says, see [`StoreError`].
     pub async fn apply_pods(&self, changes: Vec<PodChange>, now: Timestamp) -> Result<(), StoreError> {
         let batch = Batch::of(changes);
         for cluster in &batch.forgotten {
@@ -75,146 +75,148 @@ impl Store {
     /// read completely after a start, these went away while nobody looked. Returns how many.
     ///
     /// # Errors
-    /// What SQLite says, see [`StoreError`].
+    /// What the database says, see [`StoreError`].
     pub async fn prune_pods(&self, cluster: &ClusterName, since: Timestamp) -> Result<u64, StoreError> {
-        sqlx::query("DELETE FROM pod WHERE cluster = ?1 AND seen_at < ?2")
-            .bind(cluster.as_str())
-            .bind(since)
-            .execute(self.inner.inventory.pool())
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|e| self.inner.inventory.error("removing old pods", e))
+        let delete = Statement::new("DELETE FROM pod WHERE cluster = $1 AND seen_at < $2");
+        let delete = delete.bind(cluster.as_str()).bind(since);
+        self.inner.inventory.execute("removing old pods", delete).await
     }
 
     /// How many pods are in the inventory.
     ///
     /// # Errors
-    /// What SQLite says, see [`StoreError`].
+    /// What the database says, see [`StoreError`].
     pub async fn count_pods(&self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pod")
-            .fetch_one(self.inner.inventory.pool())
-            .await
-            .map_err(|e| self.inner.inventory.error("counting pods", e))?;
-        Ok(count.unsigned_abs())
+        let inventory = &self.inner.inventory;
+        const DOING: &str = "counting pods";
+        let rows = inventory.fetch(DOING, Statement::new("SELECT count(*) AS pods FROM pod")).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.get::<i64>("pods"));
+        count.map(i64::unsigned_abs).map_err(|e| inventory.error(DOING, e))
     }
 
     /// Records where Kubernetes nodes are, by cluster and name, from which the view `pods` takes
     /// region and zone; `None` where a node is gone.
     ///
     /// # Errors
-    /// What SQLite says, see [`StoreError`].
+    /// What the database says, see [`StoreError`].
     pub async fn apply_kube_nodes(
         &self,
         nodes: &BTreeMap<(ClusterName, Arc<str>), Option<Locality>>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let inventory = &self.inner.inventory;
-        let mut tx = inventory.begin("recording nodes").await?;
-        for ((cluster, name), locality) in nodes {
-            let query = match locality {
-                Some(locality) => sqlx::query(
-                    "INSERT INTO kube_node (cluster, name, region, zone, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-                     ON CONFLICT (cluster, name) DO UPDATE SET region = excluded.region, zone = excluded.zone, \
-                     updated_at = excluded.updated_at \
-                     WHERE (kube_node.region, kube_node.zone) IS NOT (excluded.region, excluded.zone)",
-                )
-                .bind(cluster.as_str())
-                .bind(&**name)
-                .bind(&*locality.region)
-                .bind(&*locality.zone)
-                .bind(now),
-                None => sqlx::query("DELETE FROM kube_node WHERE cluster = ?1 AND name = ?2")
-                    .bind(cluster.as_str())
-                    .bind(&**name),
-            };
-            query.execute(&mut *tx).await.map_err(|e| inventory.error("recording nodes", e))?;
-        }
-        tx.commit().await.map_err(|e| inventory.error("recording nodes", e))
+        let mut tx = self.inner.inventory.begin("recording nodes").await?;
+        let outcome = put_nodes(&mut tx, nodes, now).await;
+        tx.finish(outcome).await
     }
 
     async fn forget_pods(&self, cluster: &ClusterName) -> Result<(), StoreError> {
-        let inventory = &self.inner.inventory;
-        let mut tx = inventory.begin("forgetting a cluster").await?;
-        for statement in ["DELETE FROM pod WHERE cluster = ?1", "DELETE FROM kube_node WHERE cluster = ?1"] {
-            sqlx::query(statement)
-                .bind(cluster.as_str())
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| inventory.error("forgetting a cluster", e))?;
-        }
-        tx.commit().await.map_err(|e| inventory.error("forgetting a cluster", e))
+        let mut tx = self.inner.inventory.begin("forgetting a cluster").await?;
+        let outcome = forget(&mut tx, cluster).await;
+        tx.finish(outcome).await
     }
 
     async fn apply_chunk(&self, entries: &[(PodKey, Option<Arc<Pod>>)], now: Timestamp) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
         }
-        let inventory = &self.inner.inventory;
-        let mut tx = inventory.begin("writing pods").await?;
-        let mut present: Vec<(&ClusterName, &Pod)> = Vec::with_capacity(entries.len());
-        for ((cluster, id), pod) in entries {
-            match pod {
-                Some(pod) => present.push((cluster, pod)),
-                None => {
-                    sqlx::query("DELETE FROM pod WHERE cluster = ?1 AND namespace = ?2 AND name = ?3")
-                        .bind(cluster.as_str())
-                        .bind(&*id.namespace)
-                        .bind(&*id.name)
-                        .execute(&mut *tx)
-                        .await
-                        .map_err(|e| inventory.error("removing pods", e))?;
-                }
-            }
-        }
-        for rows in present.chunks(ROWS) {
-            upsert(&mut tx, rows, now).await.map_err(|e| inventory.error("writing pods", e))?;
-        }
-        tx.commit().await.map_err(|e| inventory.error("writing pods", e))
+        let mut tx = self.inner.inventory.begin("writing pods").await?;
+        let outcome = write(&mut tx, entries, now).await;
+        tx.finish(outcome).await
     }
 }
 
-async fn upsert(
-    tx: &mut Transaction<'static, Sqlite>,
-    rows: &[(&ClusterName, &Pod)],
+async fn put_nodes(
+    tx: &mut Tx<'_>,
+    nodes: &BTreeMap<(ClusterName, Arc<str>), Option<Locality>>,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO pod (cluster, namespace, name, uid, node, addresses, phase, ready, labels, weight, \
-         resource_version, created_at, first_seen_at, updated_at, seen_at) ",
-    );
-    query.push_values(rows, |mut row, (cluster, pod)| {
+) -> Result<(), StoreError> {
+    for ((cluster, name), locality) in nodes {
+        let statement = match locality {
+            Some(locality) => Statement::new(
+                "INSERT INTO kube_node (cluster, name, region, zone, updated_at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (cluster, name) DO UPDATE SET region = excluded.region, zone = excluded.zone, \
+                 updated_at = excluded.updated_at \
+                 WHERE (kube_node.region, kube_node.zone) IS DISTINCT FROM (excluded.region, excluded.zone)",
+            )
+            .bind(cluster.as_str())
+            .bind(&**name)
+            .bind(&*locality.region)
+            .bind(&*locality.zone)
+            .bind(now),
+            None => Statement::new("DELETE FROM kube_node WHERE cluster = $1 AND name = $2")
+                .bind(cluster.as_str())
+                .bind(&**name),
+        };
+        tx.execute(statement).await?;
+    }
+    Ok(())
+}
+
+async fn forget(tx: &mut Tx<'_>, cluster: &ClusterName) -> Result<(), StoreError> {
+    for sql in ["DELETE FROM pod WHERE cluster = $1", "DELETE FROM kube_node WHERE cluster = $1"] {
+        tx.execute(Statement::new(sql).bind(cluster.as_str())).await?;
+    }
+    Ok(())
+}
+
+async fn write(tx: &mut Tx<'_>, entries: &[(PodKey, Option<Arc<Pod>>)], now: Timestamp) -> Result<(), StoreError> {
+    let mut present: Vec<(&ClusterName, &Pod)> = Vec::with_capacity(entries.len());
+    for ((cluster, id), pod) in entries {
+        match pod {
+            Some(pod) => present.push((cluster, pod)),
+            None => {
+                let delete = Statement::new("DELETE FROM pod WHERE cluster = $1 AND namespace = $2 AND name = $3");
+                tx.execute(delete.bind(cluster.as_str()).bind(&*id.namespace).bind(&*id.name)).await?;
+            }
+        }
+    }
+    for rows in present.chunks(ROWS) {
+        let statement = upsert(rows, now);
+        // Only the statement of full size comes again and is worth keeping prepared.
+        let statement = if rows.len() == ROWS { statement } else { statement.once() };
+        tx.execute(statement).await?;
+    }
+    Ok(())
+}
+
+fn upsert(rows: &[(&ClusterName, &Pod)], now: Timestamp) -> Statement {
+    let row = |(cluster, pod): &(&ClusterName, &Pod)| -> [Value; 15] {
         let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
         // 0 means that the cluster did not say; the model counts in seconds.
         let created_at = (pod.created_at != 0).then(|| pod.created_at.saturating_mul(1_000));
-        row.push_bind(cluster.as_str().to_owned())
-            .push_bind(pod.id.namespace.to_string())
-            .push_bind(pod.id.name.to_string())
-            .push_bind(pod.uid.to_string())
-            .push_bind(pod.node.as_ref().map(ToString::to_string))
-            .push_bind(serde_json::json!(addresses).to_string())
-            .push_bind(pod.phase.to_string())
-            .push_bind(i64::from(pod.ready))
-            .push_bind(serde_json::json!(pod.labels).to_string())
-            .push_bind(i64::from(pod.weight))
-            .push_bind(pod.resource_version.to_string())
-            .push_bind(created_at)
-            .push_bind(now)
-            .push_bind(now)
-            .push_bind(now);
-    });
+        [
+            cluster.as_str().into(),
+            (&*pod.id.namespace).into(),
+            (&*pod.id.name).into(),
+            (&*pod.uid).into(),
+            pod.node.as_deref().into(),
+            serde_json::json!(addresses).to_string().into(),
+            (&*pod.phase).into(),
+            pod.ready.into(),
+            serde_json::json!(pod.labels).to_string().into(),
+            pod.weight.into(),
+            (&*pod.resource_version).into(),
+            created_at.into(),
+            now.into(),
+            now.into(),
+            now.into(),
+        ]
+    };
     // A pod of the same name with another uid is another pod (a StatefulSet's, made anew). What is
     // told again without a difference, as after each restart, keeps its time of change.
-    query.push(
+    Statement::of_rows(
+        "INSERT INTO pod (cluster, namespace, name, uid, node, addresses, phase, ready, labels, weight, \
+         resource_version, created_at, first_seen_at, updated_at, seen_at)",
+        rows.iter().map(row).collect(),
         " ON CONFLICT (cluster, namespace, name) DO UPDATE SET \
-         first_seen_at = iif(pod.uid = excluded.uid, pod.first_seen_at, excluded.first_seen_at), \
-         updated_at = iif((pod.uid, pod.node, pod.addresses, pod.phase, pod.ready, pod.labels, pod.weight, \
-         pod.created_at) IS (excluded.uid, excluded.node, excluded.addresses, excluded.phase, excluded.ready, \
-         excluded.labels, excluded.weight, excluded.created_at), pod.updated_at, excluded.updated_at), \
+         first_seen_at = CASE WHEN pod.uid = excluded.uid THEN pod.first_seen_at ELSE excluded.first_seen_at END, \
+         updated_at = CASE WHEN (pod.uid, pod.node, pod.addresses, pod.phase, pod.ready, pod.labels, pod.weight, \
+         pod.created_at) IS NOT DISTINCT FROM (excluded.uid, excluded.node, excluded.addresses, excluded.phase, \
+         excluded.ready, excluded.labels, excluded.weight, excluded.created_at) \
+         THEN pod.updated_at ELSE excluded.updated_at END, \
          uid = excluded.uid, node = excluded.node, addresses = excluded.addresses, phase = excluded.phase, \
          ready = excluded.ready, labels = excluded.labels, weight = excluded.weight, \
          resource_version = excluded.resource_version, created_at = excluded.created_at, \
          seen_at = excluded.seen_at",
-    );
-    // Only the statement of full size comes again and is worth keeping prepared.
-    query.build().persistent(rows.len() == ROWS).execute(&mut **tx).await.map(|_| ())
+    )
 }

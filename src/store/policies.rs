@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
+use super::database::Tx;
+use super::statement::{Row, Statement};
 use super::{Store, StoreError};
 use crate::model::Timestamp;
 use crate::policy::{ALL_PERCENT, Digest, Limits, OnFailure, World};
@@ -153,13 +153,13 @@ const SELECT: &str = "SELECT policy.name, policy.active, policy.before, policy.d
      component.digest, component.world, component.size \
      FROM policy_version JOIN policy ON policy.name = policy_version.policy \
      JOIN component ON component.digest = policy_version.digest \
-     WHERE ?1 IS NULL OR policy.name = ?1 ORDER BY policy.name, policy_version.number";
+     WHERE $1 IS NULL OR policy.name = $1 ORDER BY policy.name, policy_version.number";
 
 impl Store {
     /// All policies, by name, without their components' bytes.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] where a row makes no sense; otherwise what SQLite says.
+    /// [`StoreError::Corrupt`] where a row makes no sense; otherwise what the database says.
     pub async fn policies(&self) -> Result<Vec<StoredPolicy>, StoreError> {
         self.read_policies(None).await
     }
@@ -175,19 +175,17 @@ impl Store {
     /// A component's bytes, where it is there.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] where they are not those that the digest is of; otherwise what SQLite says.
+    /// [`StoreError::Corrupt`] where they are not those that the digest is of; otherwise what the database says.
     pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let database = &self.inner.policies;
-        let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM component WHERE digest = ?1")
-            .bind(digest.to_string())
-            .fetch_optional(database.pool())
-            .await
-            .map_err(|e| database.error("reading a component", e))?;
-        match &bytes {
-            Some(found) if Digest::of(found) != digest => {
-                Err(database.corrupt(format!("the component {digest} has other bytes than its digest says")))
-            }
-            _ => Ok(bytes),
+        const DOING: &str = "reading a component";
+        let select = Statement::new("SELECT bytes FROM component WHERE digest = $1").bind(digest.to_string());
+        let rows = database.fetch(DOING, select).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let found: Vec<u8> = row.get("bytes").map_err(|e| database.error(DOING, e))?;
+        match Digest::of(&found) == digest {
+            true => Ok(Some(found)),
+            false => Err(database.corrupt(format!("the component {digest} has other bytes than its digest says"))),
         }
     }
 
@@ -195,93 +193,11 @@ impl Store {
     /// kept twice. Nothing becomes active by it. A policy that was not there is made.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says. Nothing has been changed then.
+    /// [`StoreError::Replaced`] where the file was taken away; otherwise what the database says. Nothing has been changed then.
     pub async fn add_policy_version(&self, new: &NewVersion<'_>, now: Timestamp) -> Result<Added, StoreError> {
-        let database = &self.inner.policies;
-        let error = |e| database.error("keeping a policy", e);
-        let digest = Digest::of(new.bytes).to_string();
-        let config = new.settings.config.to_string();
-        let fuel = i64::try_from(new.settings.fuel).unwrap_or(i64::MAX);
-        let on_failure = on_failure_text(new.settings.on_failure);
-        let mut tx = database.begin("keeping a policy").await?;
-        let known: Option<u32> = sqlx::query_scalar(
-            "SELECT number FROM policy_version WHERE policy = ?1 AND digest = ?2 AND config = ?3 AND fuel = ?4 \
-             AND memory_mib = ?5 AND on_failure = ?6 AND max_removed_percent = ?7 ORDER BY number DESC LIMIT 1",
-        )
-        .bind(new.policy)
-        .bind(&digest)
-        .bind(&config)
-        .bind(fuel)
-        .bind(new.settings.memory_mib)
-        .bind(on_failure)
-        .bind(new.settings.max_removed_percent)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(error)?;
-        if let Some(number) = known {
-            if let Some(signed_by) = new.signed_by {
-                sqlx::query("UPDATE policy_version SET signed_by = ?3 WHERE policy = ?1 AND number = ?2")
-                    .bind(new.policy)
-                    .bind(number)
-                    .bind(signed_by)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(error)?;
-                database.check_in_place()?;
-                tx.commit().await.map_err(error)?;
-            }
-            return Ok(Added::Known(number));
-        }
-        sqlx::query(
-            "INSERT INTO component (digest, world, size, bytes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-        )
-        .bind(&digest)
-        .bind(new.world.name())
-        .bind(i64::try_from(new.bytes.len()).unwrap_or(i64::MAX))
-        .bind(new.bytes)
-        .execute(&mut *tx)
-        .await
-        .map_err(error)?;
-        sqlx::query("INSERT INTO policy (name) VALUES (?1) ON CONFLICT DO NOTHING")
-            .bind(new.policy)
-            .execute(&mut *tx)
-            .await
-            .map_err(error)?;
-        let number: u32 = sqlx::query_scalar(
-            "INSERT INTO policy_version \
-             (policy, number, digest, config, fuel, memory_mib, on_failure, max_removed_percent, uploaded_at, source, signed_by) \
-             VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = ?1), \
-             ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING number",
-        )
-        .bind(new.policy)
-        .bind(&digest)
-        .bind(&config)
-        .bind(fuel)
-        .bind(new.settings.memory_mib)
-        .bind(on_failure)
-        .bind(new.settings.max_removed_percent)
-        .bind(now)
-        .bind(new.source)
-        .bind(new.signed_by)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(error)?;
-        // What is too old goes; the new one is the last that would.
-        sqlx::query(
-            "DELETE FROM policy_version WHERE policy = ?1 AND number IN (SELECT number FROM policy_version JOIN policy ON \
-             policy.name = policy_version.policy WHERE policy = ?1 AND number IS NOT active AND number IS NOT before \
-             ORDER BY number DESC LIMIT -1 OFFSET ?2)",
-        )
-        .bind(new.policy)
-        // Two more may be kept for being active, and for having been so.
-        .bind(i64::try_from(MOST_VERSIONS - 2).unwrap_or(i64::MAX))
-        .execute(&mut *tx)
-        .await
-        .map_err(error)?;
-        self.sweep_components(&mut tx).await?;
-        database.check_in_place()?;
-        tx.commit().await.map_err(error)?;
-        Ok(Added::New(number))
+        let mut tx = self.inner.policies.begin("keeping a policy").await?;
+        let outcome = add(&mut tx, new, now).await;
+        tx.finish(outcome).await
     }
 
     /// Makes a version the one in force, and remembers which was so before; returns when it would survive a loss of power.
@@ -289,86 +205,44 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoPolicyVersion`] where there is none; [`StoreError::Replaced`] where the file was taken away;
-    /// otherwise what SQLite says. Nothing has been changed then.
+    /// otherwise what the database says. Nothing has been changed then.
     pub async fn activate_policy(&self, policy: &str, number: u32, say: Say) -> Result<(), StoreError> {
-        let database = &self.inner.policies;
-        let error = |e| database.error("activating a policy", e);
-        let mut tx = database.begin("activating a policy").await?;
-        let done = sqlx::query(
-            "UPDATE policy SET before = CASE WHEN active IS ?2 THEN before ELSE active END, active = ?2, declared = ?3 \
-             WHERE name = ?1 \
-             AND EXISTS (SELECT 1 FROM policy_version WHERE policy = ?1 AND number = ?2)",
-        )
-        .bind(policy)
-        .bind(number)
-        .bind(say == Say::Object)
-        .execute(&mut *tx)
-        .await
-        .map_err(error)?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::NoPolicyVersion { policy: policy.to_owned(), number });
-        }
-        database.check_in_place()?;
-        tx.commit().await.map_err(error)
+        let mut tx = self.inner.policies.begin("activating a policy").await?;
+        let outcome = activate(&mut tx, policy, number, say).await;
+        tx.finish(outcome).await
     }
 
     /// Takes a policy out of force whose object is gone. What people uploaded of it stays; without that, nothing does.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says. Nothing has been changed then.
+    /// [`StoreError::Replaced`] where the file was taken away; otherwise what the database says. Nothing has been changed then.
     pub async fn withdraw_policy(&self, policy: &str) -> Result<(), StoreError> {
-        let database = &self.inner.policies;
-        let error = |e| database.error("withdrawing a policy", e);
-        let mut tx = database.begin("withdrawing a policy").await?;
-        for statement in [
-            "UPDATE policy SET active = NULL, before = NULL, declared = 0 WHERE name = ?1",
-            "DELETE FROM policy_version WHERE policy = ?1 AND source <> ?2",
-            "DELETE FROM policy WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM policy_version WHERE policy = ?1 AND source = ?2)",
-        ] {
-            sqlx::query(statement).bind(policy).bind(UPLOAD).execute(&mut *tx).await.map_err(error)?;
-        }
-        self.sweep_components(&mut tx).await?;
-        database.check_in_place()?;
-        tx.commit().await.map_err(error)
+        let mut tx = self.inner.policies.begin("withdrawing a policy").await?;
+        let outcome = withdraw(&mut tx, policy).await;
+        tx.finish(outcome).await
     }
 
     /// Forgets a policy with all its versions; says whether it was there.
     ///
     /// # Errors
-    /// [`StoreError::Replaced`] where the file was taken away; otherwise what SQLite says. Nothing has been changed then.
+    /// [`StoreError::Replaced`] where the file was taken away; otherwise what the database says. Nothing has been changed then.
     pub async fn delete_policy(&self, policy: &str) -> Result<bool, StoreError> {
-        let database = &self.inner.policies;
-        let error = |e| database.error("deleting a policy", e);
-        let mut tx = database.begin("deleting a policy").await?;
-        let done =
-            sqlx::query("DELETE FROM policy WHERE name = ?1").bind(policy).execute(&mut *tx).await.map_err(error)?;
-        self.sweep_components(&mut tx).await?;
-        database.check_in_place()?;
-        tx.commit().await.map_err(error)?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// Components that no version has go.
-    async fn sweep_components(&self, tx: &mut Transaction<'static, Sqlite>) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM component WHERE digest NOT IN (SELECT digest FROM policy_version)")
-            .execute(&mut **tx)
-            .await
-            .map(|_| ())
-            .map_err(|e| self.inner.policies.error("removing components", e))
+        let mut tx = self.inner.policies.begin("deleting a policy").await?;
+        let outcome = delete(&mut tx, policy).await;
+        tx.finish(outcome).await
     }
 
     async fn read_policies(&self, name: Option<&str>) -> Result<Vec<StoredPolicy>, StoreError> {
         let database = &self.inner.policies;
-        let rows = sqlx::query(SELECT).bind(name).fetch_all(database.pool()).await;
-        let rows = rows.map_err(|e| database.error("reading policies", e))?;
+        let rows = database.fetch("reading policies", Statement::new(SELECT).bind(name)).await?;
         let mut policies: BTreeMap<Arc<str>, StoredPolicy> = BTreeMap::new();
         for row in &rows {
             let wrong = |detail: String| database.corrupt(detail);
             let unread = |e: sqlx::Error| wrong(format!("a policy cannot be read: {e}"));
-            let name: Arc<str> = row.try_get::<String, _>("name").map_err(unread)?.into();
-            let active: Option<u32> = row.try_get("active").map_err(unread)?;
-            let before: Option<u32> = row.try_get("before").map_err(unread)?;
-            let declared: bool = row.try_get("declared").map_err(unread)?;
+            let name: Arc<str> = row.get::<String>("name").map_err(unread)?.into();
+            let active: Option<u32> = row.small_or_none("active").map_err(unread)?;
+            let before: Option<u32> = row.small_or_none("before").map_err(unread)?;
+            let declared: bool = row.get("declared").map_err(unread)?;
             let version = read_version(row).map_err(|detail| wrong(format!("the policy `{name}`: {detail}")))?;
             policies
                 .entry(name.clone())
@@ -380,10 +254,112 @@ impl Store {
     }
 }
 
-fn read_version(row: &SqliteRow) -> Result<PolicyVersion, String> {
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(|error| error.to_string());
+async fn add(tx: &mut Tx<'_>, new: &NewVersion<'_>, now: Timestamp) -> Result<Added, StoreError> {
+    let digest = Digest::of(new.bytes).to_string();
+    let config = new.settings.config.to_string();
+    let fuel = i64::try_from(new.settings.fuel).unwrap_or(i64::MAX);
+    let on_failure = on_failure_text(new.settings.on_failure);
+    let known = Statement::new(
+        "SELECT number FROM policy_version WHERE policy = $1 AND digest = $2 AND config = $3 AND fuel = $4 \
+         AND memory_mib = $5 AND on_failure = $6 AND max_removed_percent = $7 ORDER BY number DESC LIMIT 1",
+    )
+    .bind(new.policy)
+    .bind(&digest)
+    .bind(&config)
+    .bind(fuel)
+    .bind(new.settings.memory_mib)
+    .bind(on_failure)
+    .bind(new.settings.max_removed_percent);
+    if let Some(known) = tx.fetch(known).await?.first() {
+        let number = known.small("number").map_err(|e| tx.error(e))?;
+        if let Some(signed_by) = new.signed_by {
+            let sign = Statement::new("UPDATE policy_version SET signed_by = $3 WHERE policy = $1 AND number = $2");
+            tx.execute(sign.bind(new.policy).bind(number).bind(signed_by)).await?;
+        }
+        return Ok(Added::Known(number));
+    }
+    let component = Statement::new(
+        "INSERT INTO component (digest, world, size, bytes) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(&digest)
+    .bind(new.world.name())
+    .bind(i64::try_from(new.bytes.len()).unwrap_or(i64::MAX))
+    .bind(new.bytes);
+    tx.execute(component).await?;
+    let policy = Statement::new("INSERT INTO policy (name) VALUES ($1) ON CONFLICT DO NOTHING").bind(new.policy);
+    tx.execute(policy).await?;
+    let version = Statement::new(
+        "INSERT INTO policy_version \
+         (policy, number, digest, config, fuel, memory_mib, on_failure, max_removed_percent, uploaded_at, source, signed_by) \
+         VALUES ($1, (SELECT coalesce(max(number), 0) + 1 FROM policy_version WHERE policy = $1), \
+         $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING number",
+    )
+    .bind(new.policy)
+    .bind(&digest)
+    .bind(&config)
+    .bind(fuel)
+    .bind(new.settings.memory_mib)
+    .bind(on_failure)
+    .bind(new.settings.max_removed_percent)
+    .bind(now)
+    .bind(new.source)
+    .bind(new.signed_by);
+    let rows = tx.fetch(version).await?;
+    let number = rows.first().map_or(Err(sqlx::Error::RowNotFound), |row| row.small("number"));
+    let number = number.map_err(|e| tx.error(e))?;
+    // What is too old goes; the new one is the last that would.
+    let trim = Statement::new(
+        "DELETE FROM policy_version WHERE policy = $1 AND number IN (SELECT old.number FROM policy_version AS old \
+         JOIN policy AS owner ON owner.name = old.policy WHERE old.policy = $1 AND old.number IS DISTINCT FROM owner.active \
+         AND old.number IS DISTINCT FROM owner.before ORDER BY old.number DESC LIMIT 1000000 OFFSET $2)",
+    );
+    // Two more may be kept for being active, and for having been so.
+    tx.execute(trim.bind(new.policy).bind(i64::try_from(MOST_VERSIONS - 2).unwrap_or(i64::MAX))).await?;
+    sweep_components(tx).await?;
+    Ok(Added::New(number))
+}
+
+async fn activate(tx: &mut Tx<'_>, policy: &str, number: u32, say: Say) -> Result<(), StoreError> {
+    let update = Statement::new(
+        "UPDATE policy SET before = CASE WHEN active IS NOT DISTINCT FROM $2 THEN before ELSE active END, active = $2, \
+         declared = $3 WHERE name = $1 \
+         AND EXISTS (SELECT 1 FROM policy_version WHERE policy_version.policy = $1 AND number = $2)",
+    );
+    match tx.execute(update.bind(policy).bind(number).bind(say == Say::Object)).await? {
+        0 => Err(StoreError::NoPolicyVersion { policy: policy.to_owned(), number }),
+        _ => Ok(()),
+    }
+}
+
+async fn withdraw(tx: &mut Tx<'_>, policy: &str) -> Result<(), StoreError> {
+    let update = Statement::new("UPDATE policy SET active = NULL, before = NULL, declared = FALSE WHERE name = $1");
+    tx.execute(update.bind(policy)).await?;
+    for sql in [
+        "DELETE FROM policy_version WHERE policy = $1 AND source <> $2",
+        "DELETE FROM policy WHERE name = $1 AND NOT EXISTS \
+         (SELECT 1 FROM policy_version WHERE policy_version.policy = $1 AND source = $2)",
+    ] {
+        tx.execute(Statement::new(sql).bind(policy).bind(UPLOAD)).await?;
+    }
+    sweep_components(tx).await
+}
+
+async fn delete(tx: &mut Tx<'_>, policy: &str) -> Result<bool, StoreError> {
+    let gone = tx.execute(Statement::new("DELETE FROM policy WHERE name = $1").bind(policy)).await?;
+    sweep_components(tx).await?;
+    Ok(gone > 0)
+}
+
+/// Components that no version has go.
+async fn sweep_components(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    let sweep = Statement::new("DELETE FROM component WHERE digest NOT IN (SELECT digest FROM policy_version)");
+    tx.execute(sweep).await.map(|_| ())
+}
+
+fn read_version(row: &Row) -> Result<PolicyVersion, String> {
+    let text = |column: &str| row.get::<String>(column).map_err(|error| error.to_string());
     let number = |column: &str| {
-        let found = row.try_get::<i64, _>(column).map_err(|error| error.to_string())?;
+        let found = row.get::<i64>(column).map_err(|error| error.to_string())?;
         u64::try_from(found).map_err(|_| format!("{column} is {found}"))
     };
     let small = |column: &str| u32::try_from(number(column)?).map_err(|_| format!("{column} is too large"));
@@ -408,8 +384,8 @@ fn read_version(row: &SqliteRow) -> Result<PolicyVersion, String> {
             },
         },
         source: text("source")?,
-        signed_by: row.try_get("signed_by").map_err(|error| error.to_string())?,
-        uploaded_at: row.try_get("uploaded_at").map_err(|error| error.to_string())?,
+        signed_by: row.get("signed_by").map_err(|error| error.to_string())?,
+        uploaded_at: row.get("uploaded_at").map_err(|error| error.to_string())?,
     })
 }
 

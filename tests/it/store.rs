@@ -8,10 +8,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use causeway::config::StoreUrl;
 use causeway::store::{LedgerChange, LedgerRow, Store, StoreError};
 use tempfile::TempDir;
 
+use crate::support::postgres::{PASSWORD, Postgres};
+
 const DIR: &str = "CAUSEWAY_TEST_STORE_DIR";
+const URL: &str = "CAUSEWAY_TEST_STORE_URL";
 const FIRST: &str = "CAUSEWAY_TEST_STORE_FIRST";
 
 fn row(n: u32) -> LedgerRow {
@@ -37,7 +41,10 @@ fn row(n: u32) -> LedgerRow {
 #[tokio::test]
 async fn child() {
     let (Ok(dir), Ok(first)) = (std::env::var(DIR), std::env::var(FIRST)) else { return };
-    let store = Store::open(dir).await.unwrap();
+    let url = StoreUrl::parse(&std::env::var(URL).unwrap()).unwrap();
+    let store = Store::open_at(&url, Path::new(&dir)).await.unwrap();
+    // What is loaded is also what is compared where a session is lost.
+    store.load_ledger().await.unwrap();
     let first: u32 = first.parse().unwrap();
     for n in first.. {
         // Each commit also moves the row before it, so that a torn commit would be seen.
@@ -49,10 +56,11 @@ async fn child() {
     }
 }
 
-fn start_child(dir: &Path, first: u32) -> Child {
+fn start_child(dir: &Path, url: &str, first: u32) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["store::child", "--exact", "--nocapture", "--test-threads=1"])
         .env(DIR, dir)
+        .env(URL, url)
         .env(FIRST, first.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -68,10 +76,25 @@ fn acknowledged(line: &str) -> Option<u32> {
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {
     let dir = TempDir::new().unwrap();
+    kill_again_and_again(&dir, &files(&dir)).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill_with_a_database() {
+    let server = Postgres::shared();
+    kill_again_and_again(&TempDir::new().unwrap(), &server.url(&server.database())).await;
+}
+
+fn files(dir: &TempDir) -> String {
+    format!("sqlite://{}", dir.path().display())
+}
+
+async fn kill_again_and_again(dir: &TempDir, url: &str) {
+    let open = async || Store::open_at(&StoreUrl::parse(url).unwrap(), dir.path()).await.unwrap();
     let begun = Instant::now();
     let mut next = 1;
     for round in 0..24_u64 {
-        let mut child = start_child(dir.path(), next);
+        let mut child = start_child(dir.path(), url, next);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut last = None;
         let mut killed = false;
@@ -89,7 +112,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         child.wait().unwrap();
         let last = last.expect("the child committed nothing");
 
-        let store = Store::open(dir.path()).await.unwrap();
+        let store = open().await;
         let rows = store.load_ledger().await.unwrap();
         // Row 0 came with the first commit. One commit may have been done and not yet told.
         let top = rows.len() as u32 - 1;
@@ -110,7 +133,7 @@ async fn what_was_acknowledged_survives_a_kill() {
 #[tokio::test]
 async fn a_second_process_is_refused_until_the_first_is_dead() {
     let dir = TempDir::new().unwrap();
-    let mut child = start_child(dir.path(), 1);
+    let mut child = start_child(dir.path(), &files(&dir), 1);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.is_ok_and(|line| acknowledged(&line).is_some())));
     let error = Store::open(dir.path()).await.unwrap_err();
@@ -122,4 +145,44 @@ async fn a_second_process_is_refused_until_the_first_is_dead() {
     // The lock's file is still there, but nobody holds it.
     let store = Store::open(dir.path()).await.unwrap();
     assert!(!store.load_ledger().await.unwrap().is_empty());
+}
+
+/// Whether a child with this URL and environment can commit.
+fn commits(url: &str, environment: (&str, &std::ffi::OsStr)) -> bool {
+    let dir = TempDir::new().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["store::child", "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIR, dir.path())
+        .env(URL, url)
+        .env(FIRST, "1")
+        .env_remove("PGPASSWORD")
+        .env(environment.0, environment.1)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let has_committed = lines.any(|line| line.is_ok_and(|line| acknowledged(&line).is_some()));
+    let _ = child.kill();
+    child.wait().unwrap();
+    has_committed
+}
+
+#[test]
+fn the_password_may_be_in_the_environment_or_in_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Postgres::shared();
+    let url = || {
+        let with_password = server.url(&server.database());
+        let (before, after) = with_password.split_once('@').unwrap();
+        assert!(before.starts_with("postgres://causeway:"), "{before}");
+        format!("postgres://causeway@{after}")
+    };
+    assert!(commits(&url(), ("PGPASSWORD", PASSWORD.as_ref())));
+    assert!(!commits(&url(), ("PGPASSWORD", "another".as_ref())));
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("pgpass");
+    std::fs::write(&file, format!("*:*:*:causeway:{PASSWORD}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(commits(&url(), ("PGPASSFILE", file.as_os_str())));
 }

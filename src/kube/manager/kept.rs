@@ -64,7 +64,10 @@ impl Kept {
             let is_last = shutdown.is_cancelled();
             let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if let Err(error) = write(&store, &waiting).await {
-                tracing::error!(%error, "what is known of clusters could not be kept; trying again");
+                // Of a database that cannot be used the store tells itself, once.
+                if store.outage().is_none() {
+                    tracing::error!(%error, "what is known of clusters could not be kept; trying again");
+                }
                 let mut since = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 put_back(&mut since, waiting);
                 self.news.notify_one();

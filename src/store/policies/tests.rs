@@ -4,6 +4,16 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::StoreUrl;
+use crate::store::tests::{Place, on_both};
+
+on_both! {
+    versions_come_back_as_they_were_kept,
+    the_version_before_is_remembered,
+    a_deleted_policy_leaves_what_others_have,
+    old_versions_go_but_never_those_that_may_be_wanted,
+    what_cannot_be_relied_on_is_refused,
+}
 
 fn configured(config: Value) -> PolicySettings {
     PolicySettings { config, ..PolicySettings::default() }
@@ -19,15 +29,12 @@ async fn add(store: &Store, policy: &str, bytes: &[u8], settings: &PolicySetting
         .unwrap()
 }
 
-async fn components(store: &Store) -> i64 {
-    let count = sqlx::query_scalar("SELECT count(*) FROM component");
-    count.fetch_one(store.inner.policies.pool()).await.unwrap()
+async fn components(place: &Place) -> Vec<String> {
+    place.person("policies.db").await.text("SELECT digest FROM component").await
 }
 
-#[tokio::test]
-async fn versions_come_back_as_they_were_kept() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+async fn versions_come_back_as_they_were_kept(place: &Place) {
+    let store = place.open().await;
     assert_eq!((store.policies().await.unwrap(), store.policy("mine").await.unwrap()), (vec![], None));
     let chosen = PolicySettings {
         config: json!({"weights": {"east": 90, "we'st": 10}, "ü": [1, null]}),
@@ -45,10 +52,10 @@ async fn versions_come_back_as_they_were_kept() {
     let slower = PolicySettings { max_removed_percent: 10, ..plain.clone() };
     assert_eq!(add(&store, "another", b"one", &plain, 9).await, Added::New(1));
     assert_eq!(add(&store, "another", b"one", &slower, 9).await, Added::New(2));
-    assert_eq!(components(&store).await, 2);
+    assert_eq!(components(place).await.len(), 2);
     store.close().await;
 
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = place.open().await;
     let all = store.policies().await.unwrap();
     assert_eq!(all.iter().map(|policy| &*policy.name).collect::<Vec<_>>(), ["another", "mine"]);
     let mine = store.policy("mine").await.unwrap().unwrap();
@@ -70,10 +77,8 @@ async fn versions_come_back_as_they_were_kept() {
     assert_eq!(store.component(Digest::of(b"three")).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn the_version_before_is_remembered() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+async fn the_version_before_is_remembered(place: &Place) {
+    let store = place.open().await;
     let settings = PolicySettings::default();
     for bytes in [b"one", b"two"] {
         add(&store, "mine", bytes, &settings, 1).await;
@@ -91,10 +96,8 @@ async fn the_version_before_is_remembered() {
     assert_eq!(store.policy("mine").await.unwrap().unwrap().active, Some(1));
 }
 
-#[tokio::test]
-async fn a_deleted_policy_leaves_what_others_have() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+async fn a_deleted_policy_leaves_what_others_have(place: &Place) {
+    let store = place.open().await;
     let settings = PolicySettings::default();
     add(&store, "mine", b"one", &settings, 1).await;
     add(&store, "mine", b"two", &settings, 1).await;
@@ -108,10 +111,8 @@ async fn a_deleted_policy_leaves_what_others_have() {
     assert_eq!(add(&store, "mine", b"one", &settings, 2).await, Added::New(1));
 }
 
-#[tokio::test]
-async fn old_versions_go_but_never_those_that_may_be_wanted() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+async fn old_versions_go_but_never_those_that_may_be_wanted(place: &Place) {
+    let store = place.open().await;
     add(&store, "mine", b"first", &PolicySettings::default(), 1).await;
     store.activate_policy("mine", 1, Say::People).await.unwrap();
     add(&store, "mine", b"second", &PolicySettings::default(), 1).await;
@@ -125,14 +126,16 @@ async fn old_versions_go_but_never_those_that_may_be_wanted() {
     assert_eq!((numbers.len(), mine.before, mine.active), (MOST_VERSIONS, Some(1), Some(2)));
 }
 
-#[tokio::test]
-async fn what_cannot_be_relied_on_is_refused() {
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(dir.path()).await.unwrap();
+async fn what_cannot_be_relied_on_is_refused(place: &Place) {
+    let store = place.open().await;
     let large = vec![7; 100_000];
     add(&store, "mine", &large, &PolicySettings::default(), 1).await;
-    let edit = "UPDATE component SET bytes = zeroblob(size)";
-    sqlx::query(edit).execute(store.inner.policies.pool()).await.unwrap();
+    let by_hand = place.person("policies.db").await;
+    let edit = match place.url {
+        StoreUrl::Sqlite(_) => "UPDATE component SET bytes = zeroblob(size)",
+        StoreUrl::Postgres(_) => "UPDATE component SET bytes = decode(repeat('00', size::integer), 'hex')",
+    };
+    by_hand.execute(edit).await.unwrap();
     let error = store.component(Digest::of(&large)).await.unwrap_err();
     assert!(error.to_string().contains("has other bytes than its digest says"), "{error}");
     // The schema itself refuses more.
@@ -145,8 +148,15 @@ async fn what_cannot_be_relied_on_is_refused() {
         "UPDATE policy_version SET max_removed_percent = 0",
         "UPDATE policy_version SET max_removed_percent = 101",
     ] {
-        assert!(sqlx::query(edit).execute(store.inner.policies.pool()).await.is_err(), "{edit}");
+        assert!(by_hand.execute(edit).await.is_err(), "{edit}");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_relied_on_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let store = Store::open(dir.path()).await.unwrap();
+    add(&store, "mine", &vec![7; 100_000], &PolicySettings::default(), 1).await;
     store.close().await;
 
     let path = dir.path().join("policies.db");

@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::{Setup, clusterset, resolve};
 use crate::support::fleet::{ControlPlane, Speaks};
 use crate::support::manifests::{access_yaml, pool_yaml, service_yaml};
+use crate::support::postgres::Postgres;
 use crate::support::traffic::Stream;
 use crate::support::{eventually, in_net};
 
 /// How often it is killed; the long checks take the 50.
 const KILLS: u32 = if cfg!(feature = "long-checks") { 50 } else { 6 };
 
-/// The ledger as the file has it, read by another program: address by access (each has one VIP here).
-fn ledger(plane: &ControlPlane) -> BTreeMap<String, String> {
+/// The ledger as the file has it, read by another program.
+fn file_lines(plane: &ControlPlane) -> Vec<String> {
     let database = plane.dir.join("data").join("ledger.db");
     let output = std::process::Command::new("sqlite3")
         .arg("-readonly")
@@ -22,9 +23,13 @@ fn ledger(plane: &ControlPlane) -> BTreeMap<String, String> {
         .output()
         .expect("the tests need the command sqlite3");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("text");
-    let rows: Vec<(String, String)> = text
-        .lines()
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+/// Address by access (each has one VIP here), of lines that another program has read.
+fn ledger(lines: &[String]) -> BTreeMap<String, String> {
+    let rows: Vec<(String, String)> = lines
+        .iter()
         .filter_map(|line| line.rsplit_once('|'))
         .map(|(slot, address)| (slot.to_owned(), address.to_owned()))
         .collect();
@@ -40,11 +45,23 @@ fn ledger(plane: &ControlPlane) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_vip_is_lost_doubled_or_moved_by_kill_9() {
+    kill_again_and_again(&[], file_lines).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_vip_is_lost_doubled_or_moved_by_kill_9_with_a_database() {
+    let server = Postgres::shared();
+    let database = server.database();
+    let lines = |_: &ControlPlane| server.query(&database, "SELECT access, address FROM causeway.ledger ORDER BY slot");
+    kill_again_and_again(&["--store", &server.url(&database)], lines).await;
+}
+
+async fn kill_again_and_again(flags: &[&str], lines: impl Fn(&ControlPlane) -> Vec<String>) {
     let setup = Setup::new();
     let net = setup.vip_net;
     setup.clusters.write("east", "pool.yaml", &pool_yaml("edge", &format!("{}/24", in_net(net, 0))));
     setup.deploy(&Setup::service("checkout", "http"), 0..2, "edge").await;
-    let mut plane = setup.control_plane();
+    let mut plane = setup.control_plane_with(flags);
     let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
     gateway.start_envoy().start_agent();
     let to = resolve(&plane, "checkout");
@@ -74,7 +91,7 @@ async fn no_vip_is_lost_doubled_or_moved_by_kill_9() {
             assert_eq!(*earlier, address, "the VIP of {slot} moved in round {round}");
         }
         plane.process().kill();
-        let held = ledger(&plane);
+        let held = ledger(&lines(&plane));
         for (access, address) in promised.iter().chain(&before) {
             assert_eq!(held.get(access), Some(address), "round {round}: the ledger's VIP of {access}");
         }

@@ -10,6 +10,7 @@ mod names;
 mod policies;
 pub mod policy_objects;
 mod policy_sources;
+mod postgres;
 mod protocols;
 mod rejected;
 mod scale;

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod host;
 pub mod manifests;
 pub mod pods;
+pub mod postgres;
 pub mod registry;
 pub mod signing;
 pub mod traffic;

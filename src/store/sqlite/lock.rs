@@ -5,19 +5,19 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::StoreError;
+use crate::store::StoreError;
 
 const FILE_NAME: &str = "causeway.lock";
 
 /// An advisory lock, held while it lives. The kernel releases it when the process ends, however it
 /// ends, so a file that is left behind locks nobody out.
 #[derive(Debug)]
-pub(super) struct DirLock {
+pub(in crate::store) struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    pub(super) fn acquire(dir: &Path) -> Result<Self, StoreError> {
+    pub fn acquire(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(FILE_NAME);
         let io_error = |source| StoreError::Directory { path: path.clone(), source };
         let mut file = OpenOptions::new()
