@@ -12,11 +12,21 @@
 
 use std::time::Duration;
 
+pub mod authority;
+mod client;
 mod digest;
+mod files;
 mod inbound;
+mod name;
 mod outbound;
+pub mod service;
+mod tls;
 mod window;
 mod wire;
+
+pub use client::{MemberError, run};
+pub use files::{FileError, MemberFile, Options};
+pub use tls::{Door, Peer, Proved, TlsError, incoming};
 
 /// Generated from `proto/causeway/member/v1/member.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
@@ -30,6 +40,9 @@ const PROTOCOL_VERSION: u32 = 1;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After a silence this long the stream is ended. On a slow line a sign of life waits behind what is under way (`window`).
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// No message is larger, before it is parsed: an object of etcd's limit, 1.5 MiB, and a batch before it.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// The other side breaks a rule of the protocol.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
