@@ -13,7 +13,7 @@ use crate::agent;
 use crate::config::{Settings, parse_duration};
 use crate::member;
 pub(super) use bench::{Bench, BenchXds};
-pub(super) use cluster::{Cluster, Join, Leave, ListClusters, Rbac};
+pub(super) use cluster::{Cluster, Join, Leave, ListClusters, MemberOf, Rbac};
 pub(super) use policy::{
     ActivatePolicy, DeletePolicy, Fallback, Language, NewPolicy, Policy, PolicyCompiler, PolicyLogs, RollBackPolicy,
     ShowPolicy, UploadPolicy,

@@ -68,7 +68,10 @@ pub enum MemberError {
 }
 
 /// Checks `HOST:PORT`.
-pub(super) fn address(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn address(text: &str) -> Result<String, String> {
     let uri: Uri = format!("https://{text}").parse().map_err(|error| format!("`{text}`: {error}"))?;
     match (uri.host(), uri.port_u16(), uri.path()) {
         (Some(host), Some(1..), "/") if !host.is_empty() && uri.authority().is_some_and(|a| a.as_str() == text) => {

@@ -24,7 +24,7 @@ mod tls;
 mod window;
 mod wire;
 
-pub use client::{MemberError, run};
+pub use client::{MemberError, address, run};
 pub use files::{FileError, MemberFile, Options};
 pub use tls::{Door, Peer, Proved, TlsError, incoming};
 
