@@ -7,6 +7,8 @@ mod credentials;
 mod deploy;
 mod extremes;
 pub mod join;
+mod members;
+mod members_trust;
 mod mutations;
 mod outage;
 mod policies;
