@@ -38,6 +38,8 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// Bounds of the pause between connections, which grows; half of it is random, so that members do not all come back at
 /// the same moment.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The pause after another member of the cluster has taken the place: to take it back at once would go on for ever.
+const SUPERSEDED: Duration = Duration::from_secs(30);
 /// A connection that lasted this long was a good one: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(30);
 /// Our messages that may wait for the connection; the machine bounds what is under way in bytes.
@@ -185,9 +187,8 @@ impl Member {
             if started.elapsed() >= GOOD {
                 pause = PAUSE.0;
             }
-            // Another member of the cluster has taken our place: to take it back at once would go on for ever.
             let is_superseded = matches!(&ended, Ended::Status(status) if status.code() == Code::Aborted);
-            let wait = jittered(if is_superseded { PAUSE.1 } else { pause });
+            let wait = jittered(if is_superseded { SUPERSEDED } else { pause });
             if self.take_for(wait).await.is_none() {
                 return;
             }

@@ -183,6 +183,9 @@ impl Connection {
             return self.refuse(End::Refused(Status::permission_denied(reason)));
         }
         let cluster = hello.cluster.clone();
+        if let Err(end) = self.check(&hello).await {
+            return self.refuse(end);
+        }
         let place = self.shared.take_place(&cluster).await;
         // Even if this task panics, a later member of the cluster does not wait for it.
         let left = place.left.clone().drop_guard();
@@ -247,6 +250,13 @@ impl Connection {
         Ok(self.machine.received(message.body, Instant::now().into_std())?)
     }
 
+    /// Before anybody is asked to leave for it.
+    async fn check(&self, hello: &Hello) -> Result<(), End> {
+        let identity = Identity { uid: hello.uid.clone(), version: hello.server_version.clone() };
+        let answer = self.shared.members.check(&hello.cluster.as_str().into(), identity).await;
+        answer.map_err(|why| End::Refused(Status::failed_precondition(why.to_string())))
+    }
+
     async fn enter(&self, hello: Hello) -> Result<Seat, End> {
         let identity = Identity { uid: hello.uid, version: hello.server_version };
         let knock = Knock { identity, expires_at: self.peer.expires_at };
@@ -274,7 +284,7 @@ impl Connection {
                 biased;
                 () = leave.cancelled() => return superseded(),
                 () = shutdown.cancelled() => return End::Refused(Status::unavailable("the primary shuts down")),
-                () = seat.news.closed() => return End::Refused(Status::aborted("the cluster is not read by a member any more")),
+                () = seat.news.closed() => return End::Refused(Status::unavailable("the cluster is not read by a member any more")),
                 message = self.inbound.message() => match self.step(message) {
                     Ok(step) => if let Err(end) = self.hand_over(cluster, seat, step).await { return end },
                     Err(end) => return end,
@@ -292,7 +302,7 @@ impl Connection {
 
     /// What the machine holds now must reach the cluster manager, so nothing cuts this short.
     async fn hand_over(&mut self, cluster: &str, seat: &Seat, step: Step) -> Result<(), End> {
-        let gone = || End::Refused(Status::aborted("the cluster is not read by a member any more"));
+        let gone = || End::Refused(Status::unavailable("the cluster is not read by a member any more"));
         match step {
             Step::Take { seq, items } => {
                 let count = |of: fn(&Item) -> bool| items.iter().filter(|item| of(item)).count() as u64;

@@ -59,19 +59,41 @@ pub struct Seat {
     pub news: mpsc::Sender<FromMember>,
 }
 
-pub(super) type Asked = (Knock, oneshot::Sender<Result<Seat, Refused>>);
+/// What the cluster manager is asked.
+pub(super) enum Asked {
+    /// Whether it would let such a member in.
+    Whether(Identity, oneshot::Sender<Result<(), Refused>>),
+    /// To let it in.
+    Enter(Knock, oneshot::Sender<Result<Seat, Refused>>),
+}
 
 /// The clusters whose members are let in. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Members(Arc<Mutex<BTreeMap<ClusterName, mpsc::Sender<Asked>>>>);
 
 impl Members {
-    /// Lets a member of a cluster in, which has proved that it is one. A member that was let in before is not listened to
-    /// any more.
+    /// Says whether a member of a cluster would be let in, which has proved that it is one. One that would not disturbs
+    /// nobody.
     ///
     /// # Errors
     /// [`Refused`] where no such cluster is expected, or it is another one than is known by that name.
+    pub async fn check(&self, cluster: &ClusterName, identity: Identity) -> Result<(), Refused> {
+        self.ask(cluster, |answer| Asked::Whether(identity, answer)).await
+    }
+
+    /// Lets a member in. One that was let in before is not listened to any more.
+    ///
+    /// # Errors
+    /// As [`Members::check`].
     pub async fn enter(&self, cluster: &ClusterName, knock: Knock) -> Result<Seat, Refused> {
+        self.ask(cluster, |answer| Asked::Enter(knock, answer)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        cluster: &ClusterName,
+        question: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Asked,
+    ) -> Result<T, Refused> {
         let door = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(cluster).cloned();
         let unknown = || {
             Refused::new(
@@ -83,7 +105,7 @@ impl Members {
         let door = door.ok_or_else(unknown)?;
         let (answer, answered) = oneshot::channel();
         // Where nobody asks any more, the cluster has just gone.
-        door.send((knock, answer)).await.map_err(|_| unknown())?;
+        door.send(question(answer)).await.map_err(|_| unknown())?;
         answered.await.map_err(|_| unknown())?
     }
 

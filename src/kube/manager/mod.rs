@@ -62,7 +62,7 @@ pub enum Tell {
 }
 
 /// How the manager works.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The primary's name.
     pub primary: ClusterName,

@@ -82,15 +82,17 @@ impl Pushed {
     }
 
     /// A member wants to be let in.
-    async fn knocked(&mut self, (knock, answer): Asked) -> Result<(), Closed> {
-        let Knock { identity, expires_at } = knock;
-        let Holdings { name, uid, .. } = &self.holdings;
-        if !uid.is_empty() && *uid != identity.uid {
-            let why = another_cluster(name, uid, &identity.uid);
-            tracing::warn!(cluster = %name, "a member is not let in: {why}");
-            // Who knocks may be gone already.
-            let _ = answer.send(Err(why.clone()));
-            self.refused = Some(why);
+    async fn knocked(&mut self, asked: Asked) -> Result<(), Closed> {
+        let (identity, expires_at, answer) = match asked {
+            Asked::Whether(identity, answer) => {
+                // Who knocks may be gone already, here as below.
+                let _ = answer.send(self.objection(&identity).map_or(Ok(()), Err));
+                return Ok(());
+            }
+            Asked::Enter(Knock { identity, expires_at }, answer) => (identity, expires_at, answer),
+        };
+        if let Some(why) = self.objection(&identity) {
+            let _ = answer.send(Err(why));
             return Ok(());
         }
         self.holdings.remember(&identity.uid).await;
@@ -104,6 +106,20 @@ impl Pushed {
             self.left();
         }
         Ok(())
+    }
+
+    /// Why such a member is not let in.
+    fn objection(&mut self, identity: &Identity) -> Option<Refused> {
+        let Holdings { name, uid, .. } = &self.holdings;
+        if uid.is_empty() || *uid == identity.uid {
+            return None;
+        }
+        let why = another_cluster(name, uid, &identity.uid);
+        // Where the right one is there, it is of no account.
+        if self.guest.is_none() {
+            self.refused = Some(why.clone());
+        }
+        Some(why)
     }
 
     /// All that the world was told.

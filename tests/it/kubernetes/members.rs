@@ -22,18 +22,17 @@ pub const WITHIN: Duration = Duration::from_secs(60);
 pub struct Scene {
     pub plane: ControlPlane,
     pub door: SocketAddr,
+    /// By which members reach the door, where they do not go straight to it.
+    pub via: Option<SocketAddr>,
     pub setup: Setup,
 }
 
 impl Scene {
     pub fn new(names: &[&'static str]) -> Self {
-        Self::at(Setup::unjoined(names), free_addr())
-    }
-
-    pub fn at(setup: Setup, door: SocketAddr) -> Self {
+        let (setup, door) = (Setup::unjoined(names), free_addr());
         let mut plane = setup.control_plane();
         plane.extra.extend(["--member-addr".to_owned(), door.to_string()]);
-        Self { plane, door, setup }
+        Self { plane, door, via: None, setup }
     }
 
     pub fn start(&mut self) {
@@ -44,8 +43,9 @@ impl Scene {
     /// Joins a cluster whose member dials in; gives the member's file.
     pub fn join(&self, name: &str) -> PathBuf {
         let objects = self.setup.dir.path().join(format!("{name}.yaml"));
+        let address = self.via.unwrap_or(self.door).to_string();
         let output = causeway()
-            .args(["cluster", "join", name, "--push", "--network", "flat", "--primary-address", &self.door.to_string()])
+            .args(["cluster", "join", name, "--push", "--network", "flat", "--primary-address", &address])
             .arg("--data-dir")
             .arg(self.plane.dir.join("data"))
             .arg("--out")
@@ -204,7 +204,10 @@ async fn a_member_gives_what_a_cluster_gives_that_is_read_over_restarts_of_both(
     let again = scene.travelled("pushed");
     println!("{again} objects of {all} travelled after a restart of the primary");
     assert!(again <= 3, "{again}");
-    assert_eq!(wait_cluster(&scene.plane, "pushed", "Synced", WITHIN)["services"], pushed["services"].as_u64().unwrap() + 1);
+    assert_eq!(
+        wait_cluster(&scene.plane, "pushed", "Synced", WITHIN)["services"],
+        pushed["services"].as_u64().unwrap() + 1
+    );
 
     // What changes is told at once.
     let since = Instant::now();

@@ -8,6 +8,7 @@ mod deploy;
 mod extremes;
 pub mod join;
 mod members;
+mod members_line;
 mod members_trust;
 mod mutations;
 mod outage;
