@@ -21,6 +21,9 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams that a connection may have: one, and one that takes its place.
 const STREAMS: u32 = 2;
 
+/// HTTP/2 windows: a member bounds what is under way by how fast it is answered, and a long line takes more than 64 KiB.
+const WINDOW: u32 = 1 << 20;
+
 /// Lets members in, where that is asked for: gives where they are handed over, and what is counted.
 pub(super) async fn serve(
     config: &ServeConfig,
@@ -43,6 +46,8 @@ pub(super) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .add_service(server.into_service());
     let until = shutdown.clone().cancelled_owned();
     let connections = incoming(tcp, Arc::new(door));

@@ -70,6 +70,8 @@ enum Phase {
 /// The primary's machine. What it holds stays over streams.
 pub(super) struct Inbound {
     held: Held<ObjectKey>,
+    /// Objects that made no sense, and of which nothing is held.
+    rejected: HashMap<u64, ObjectKey>,
     phase: Phase,
     heard: Instant,
     said: Instant,
@@ -89,6 +91,7 @@ impl Inbound {
     pub fn new(now: Instant) -> Self {
         Self {
             held: Held::default(),
+            rejected: HashMap::new(),
             phase: Phase::Opening,
             heard: now,
             said: now,
@@ -209,8 +212,8 @@ impl Inbound {
         self.seq = batch.seq;
         let mut items = Vec::with_capacity(batch.upserts.len() + batch.deletes.len());
         for key in batch.deletes {
-            // What was rejected is not held, and may be gone as well.
-            items.extend(self.held.remove(key).map(Item::Gone));
+            let rejected = self.rejected.remove(&key);
+            items.extend(self.held.remove(key).or(rejected).map(Item::Gone));
         }
         for encoded in batch.upserts {
             match self.upsert(&encoded) {
@@ -218,6 +221,7 @@ impl Inbound {
                 Err(Unfit::Invalid(key, faults)) => {
                     let reasons: Vec<String> = faults.iter().map(ToString::to_string).collect();
                     self.reject(key.to_string(), reasons.join("; "));
+                    self.rejected.insert(hash_of_key(&key), key.clone());
                     items.push(Item::Invalid(key, faults));
                 }
                 Err(Unfit::Unreadable(reason)) => self.reject(String::new(), reason),
@@ -238,6 +242,7 @@ impl Inbound {
             };
             return Err(Unfit::Invalid(key, vec![twin]));
         }
+        self.rejected.remove(&hash);
         self.held.put(hash, hash_of_form(encoded), key);
         Ok(object)
     }
@@ -318,3 +323,7 @@ fn cut(mut text: String, most: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "inbound_tests.rs"]
+mod tests;

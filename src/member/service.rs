@@ -206,7 +206,10 @@ impl Connection {
         let end = self.pump(&cluster, &seat, &place.leave).await;
         self.shared.counters.change(&cluster, |told| told.is_connected = false);
         let Connection { machine, outbound, shared, .. } = self;
-        shared.put_back(&cluster, seat.life, machine.into_held());
+        // Of a cluster that is gone nothing is kept.
+        if !seat.news.is_closed() {
+            shared.put_back(&cluster, seat.life, machine.into_held());
+        }
         shared.leave_place(&cluster, &place);
         drop(left);
         match end {

@@ -121,7 +121,9 @@ impl Holdings {
                 return Ok(Vec::new());
             }
         };
-        tracing::info!(cluster = %self.name, objects = objects.len(), "a cluster is served as it was last known");
+        if !objects.is_empty() {
+            tracing::info!(cluster = %self.name, objects = objects.len(), "a cluster is served as it was last known");
+        }
         let cluster = &self.name;
         let mut changes = Vec::with_capacity(objects.len());
         for object in &objects {

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::setup::{Setup, wait_cluster};
+use super::setup::{Setup, install_crds, wait_cluster};
 use crate::e2e::{clusterset, resolve};
 use crate::support::apiserver::ApiServer;
 use crate::support::fleet::{ControlPlane, Process, causeway, ureq_get};
+use crate::support::host::Host;
 use crate::support::traffic::Stream;
 use crate::support::{eventually, free_addr, manifests};
 
@@ -29,7 +31,10 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(names: &[&'static str]) -> Self {
-        let (setup, door) = (Setup::unjoined(names), free_addr());
+        Self::at(Setup::unjoined(names), free_addr())
+    }
+
+    pub fn at(setup: Setup, door: SocketAddr) -> Self {
         let mut plane = setup.control_plane();
         plane.extra.extend(["--member-addr".to_owned(), door.to_string()]);
         Self { plane, door, via: None, setup }
@@ -69,17 +74,29 @@ impl Scene {
 
     /// Starts a member that reads by the rights which joining gave it.
     pub fn member(&self, name: &str, file: &Path) -> Process {
-        self.member_of(name, file, self.setup.server(name))
+        self.member_by(name, file, causeway())
     }
 
-    /// The same, of any API server whose reader there is.
-    pub fn member_of(&self, name: &str, file: &Path, server: &ApiServer) -> Process {
+    /// The same with a command that runs it, on its own host perhaps.
+    fn member_by(&self, name: &str, file: &Path, mut command: Command) -> Process {
+        let server = self.setup.server(name);
         let token = server.kubectl(&["-n", "causeway-system", "create", "token", "causeway-reader"]);
         let kubeconfig = self.setup.dir.path().join(format!("member-{name}.kubeconfig"));
         std::fs::write(&kubeconfig, server.kubeconfig_for(token.trim())).expect("the kubeconfig is written");
-        let mut command = causeway();
         command.args(["member", "--config"]).arg(file).arg("--kubeconfig").arg(kubeconfig);
         Process::start(self.setup.dir.path(), &format!("member-{name}"), &mut command)
+    }
+
+    /// Lets a cluster be read by its kubeconfig.
+    fn pull(&self, name: &str) {
+        let output = causeway()
+            .args(["cluster", "join", name, "--network", "flat", "--kubeconfig"])
+            .arg(self.setup.primary().kubeconfig())
+            .arg("--sub-kubeconfig")
+            .arg(self.setup.server(name).kubeconfig())
+            .output()
+            .expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub fn member_log(&self, name: &str) -> String {
@@ -216,4 +233,80 @@ async fn a_member_gives_what_a_cluster_gives_that_is_read_over_restarts_of_both(
     println!("a change was seen {:?} after it was begun", since.elapsed());
     assert_eq!(stream.stop().await.failed, Vec::<String>::new());
     member.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_changes_between_both_ways_and_nothing_is_withdrawn() {
+    let mut scene = Scene::new(&["primary", "east"]);
+    scene.setup.deploy("checkout", 2).await;
+    scene.start();
+    scene.pull("east");
+    wait_cluster(&scene.plane, "east", "Synced", WITHIN);
+    let _gateway = scene.setup.gateway(&scene.plane);
+    let stream = Stream::start(resolve(&scene.plane, "checkout"), &clusterset("checkout"), 50);
+    let server = scene.setup.server("east");
+    server.kubectl(&["-n", "shop", "create", "service", "clusterip", "before", "--tcp=80"]);
+    eventually("a service", WITHIN, || scene.plane.row("/api/v1/services", "name", "before"));
+
+    let file = scene.join("east");
+    let map = ["-n", "causeway-system", "get", "configmap", "east"];
+    assert!(!scene.setup.primary().kubectl_with(&map, "").status.success(), "the kubeconfig is not kept");
+    let (reason, _) = scene.setup.wait_condition("east", "Connected", "False", WITHIN);
+    assert_eq!(reason, "MemberNotConnected");
+    server.kubectl(&["-n", "shop", "delete", "service", "before"]);
+    let member = scene.member("east", &file);
+    scene.wait_told("east", 1);
+    scene.setup.wait_condition("east", "Connected", "True", WITHIN);
+    eventually("what went meanwhile", WITHIN, || {
+        scene.plane.row("/api/v1/services", "name", "before").is_none().then_some(())
+    });
+    assert_eq!(wait_cluster(&scene.plane, "east", "Synced", WITHIN)["endpoints"], 2);
+
+    scene.pull("east");
+    let refused = "has no ClusterInfo east with spec.source.member";
+    eventually("the member to be let in no more", WITHIN, || scene.member_log("east").contains(refused).then_some(()));
+    server.kubectl(&["-n", "shop", "create", "service", "clusterip", "after", "--tcp=80"]);
+    eventually("what is read again", WITHIN, || scene.plane.row("/api/v1/services", "name", "after"));
+    assert_eq!(wait_cluster(&scene.plane, "east", "Synced", WITHIN)["endpoints"], 2);
+    assert_eq!(stream.stop().await.failed, Vec::<String>::new());
+    drop(member);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_nothing_outside_reaches_is_told_by_its_member() {
+    let host = Host::new();
+    let near: IpAddr = host.near.parse().expect("an address");
+    let setup = Setup::bare(&["primary", "hidden"], |name, etcd| match name {
+        "hidden" => ApiServer::start_hidden(name, &host),
+        _ => ApiServer::leaked(name, etcd),
+    });
+    install_crds(setup.primary());
+    setup.fill_primary();
+    let mut scene = Scene::at(setup, SocketAddr::new(near, free_addr().port()));
+    let server = scene.setup.server("hidden");
+    server.apply(&same_objects("10.9.0"));
+    let file = scene.join("hidden");
+    scene.start();
+    let mut there = Command::new("ip");
+    there.args(["netns", "exec", &host.name, env!("CARGO_BIN_EXE_causeway")]);
+    let _member = scene.member_by("hidden", &file, there);
+    assert!(std::net::TcpStream::connect_timeout(&server.address(), Duration::from_secs(1)).is_err());
+    let row = wait_cluster(&scene.plane, "hidden", "Synced", WITHIN);
+    assert_eq!((row["pods"].as_u64(), row["nodes"].as_u64()), (Some(20), Some(1)), "{row}");
+
+    // The way out is lost for longer than a silence is borne, and comes back.
+    scene.wait_told("hidden", 1);
+    let since = Instant::now();
+    host.drop_packets();
+    server.kubectl(&["-n", "shop", "create", "service", "clusterip", "new", "--tcp=80"]);
+    let stale = wait_cluster(&scene.plane, "hidden", "Unknown", WITHIN);
+    println!("stale after {:.1} s", since.elapsed().as_secs_f64());
+    assert_eq!(stale["pods"], row["pods"], "nothing is withdrawn");
+    let before = scene.travelled("hidden");
+    host.pass_packets();
+    let since = Instant::now();
+    wait_cluster(&scene.plane, "hidden", "Synced", WITHIN);
+    eventually("what changed", WITHIN, || scene.plane.row("/api/v1/services", "name", "new"));
+    println!("back after {:.1} s", since.elapsed().as_secs_f64());
+    assert_eq!(scene.travelled("hidden") - before, 1, "what changed, and nothing else");
 }
