@@ -66,6 +66,9 @@ pub mod kube;
 /// Folders of manifests as live clusters.
 #[cfg(feature = "control-plane")]
 pub mod manifests;
+/// Managers of sub-clusters that dial in, both ends.
+#[cfg(feature = "control-plane")]
+pub mod member;
 /// Components from registries of container images.
 #[cfg(feature = "control-plane")]
 pub mod registry;

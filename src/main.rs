@@ -6,5 +6,5 @@ use causeway::app;
 use causeway::cli::Entry;
 
 fn main() -> ExitCode {
-    causeway::cli::main(Entry { serve: app::serve, agent: app::run_agent })
+    causeway::cli::main(Entry { serve: app::serve, agent: app::run_agent, member: app::run_member })
 }

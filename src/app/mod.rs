@@ -2,6 +2,7 @@
 
 mod debug;
 mod feedback;
+mod members;
 mod metrics;
 mod objects;
 mod policies;
@@ -15,6 +16,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent;
+use crate::member;
 
 /// Runs the agent beside an Envoy until it is told to stop.
 ///
@@ -26,6 +28,19 @@ pub fn run_agent(options: agent::Options) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         stop_on_signal(shutdown.clone())?;
         agent::run(options, shutdown).await.context("agent")
+    })
+}
+
+/// Runs the manager of a sub-cluster until it is told to stop.
+///
+/// # Errors
+/// What keeps the member from working at all, such as files that it cannot use.
+pub fn run_member(options: member::Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        stop_on_signal(shutdown.clone())?;
+        member::run(options, shutdown).await.context("member")
     })
 }
 

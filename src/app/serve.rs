@@ -17,7 +17,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use super::source::{self, Source};
-use super::{debug, feedback, metrics, objects, policies, reflection, stop_on_signal};
+use super::{debug, feedback, members, metrics, objects, policies, reflection, stop_on_signal};
 use crate::admin::{self, AdminState};
 use crate::ads::loads::{Loads, server::LoadsServer};
 use crate::ads::{self, DiscoveryService, service::AdsServer, status::StatusServer};
@@ -156,7 +156,12 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         registry.register(Arc::new(move || metrics::load_families(&metrics)));
     }
     serve_xds(&config, &ads, loads.as_ref(), &events, mode, &shutdown, &mut tasks).await?;
-    let source = source::start(&config, &store, &events, outbox, &shutdown).await?;
+    let members = members::serve(&config, &shutdown, &mut tasks).await?;
+    if let Some(counters) = members.as_ref().map(|(_, counters)| counters.clone()) {
+        registry.register(Arc::new(move || members::families(&counters)));
+    }
+    let members = members.map(|(members, _)| members);
+    let source = source::start(&config, &store, &events, outbox, members, &shutdown).await?;
     serve_admin(&config, &ads, loads, source, life, registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 

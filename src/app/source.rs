@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Clusters, ServeConfig};
-use crate::kube::manager::{self, Tell};
+use crate::kube::manager::{self, Members, Tell};
 use crate::kube::outbox::Outbox;
 use crate::manifests;
 use crate::model::id::ClusterName;
@@ -69,13 +69,14 @@ pub(super) async fn start(
     store: &Store,
     events: &mpsc::Sender<Event>,
     outbox: Option<Outbox>,
+    members: Option<Members>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Source> {
     match &config.clusters {
         Clusters::Manifests(folder) => Ok(Source::Manifests(start_manifests(folder, store, events).await?)),
         Clusters::Kubernetes { kubeconfig } => {
             let name = primary(config).unwrap_or_else(|| PRIMARY.into());
-            let settings = manager::Settings { primary: name, kubeconfig: kubeconfig.clone() };
+            let settings = manager::Settings { primary: name, kubeconfig: kubeconfig.clone(), members };
             let (out, told) = mpsc::channel(64);
             tokio::spawn(pass_on(told, events.clone()));
             let outbox = outbox.unwrap_or_default();

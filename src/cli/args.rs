@@ -12,8 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::agent;
 use crate::config::{Settings, parse_duration};
+use crate::member;
 pub(super) use bench::{Bench, BenchXds};
-pub(super) use cluster::{Cluster, Join, Leave, ListClusters, Rbac};
+pub(super) use cluster::{Cluster, Join, Leave, ListClusters, MemberOf, Rbac};
 pub(super) use policy::{
     ActivatePolicy, DeletePolicy, Fallback, Language, NewPolicy, Policy, PolicyCompiler, PolicyLogs, RollBackPolicy,
     ShowPolicy, UploadPolicy,
@@ -57,6 +58,8 @@ pub(super) enum Command {
     Bootstrap(Bootstrap),
     /// Run beside an Envoy and report its listeners
     Agent(agent::Options),
+    /// Run in a sub-cluster, and tell the primary what that has
+    Member(member::Options),
     /// Send requests to a name and show who answers
     Probe(Probe),
     /// Measure a server with clients by the thousand
@@ -111,6 +114,18 @@ pub(super) struct Serve {
     /// Where DNS is served, or none [default: 127.0.0.1:5353]
     #[arg(long, value_name = "ADDR")]
     pub dns_addr: Option<String>,
+    /// Where managers of sub-clusters (`causeway member`) are let in, by certificates, or none [default: none]
+    #[arg(long, value_name = "ADDR")]
+    pub member_addr: Option<String>,
+    /// Certificates (PEM) of the authority that vouches for members [default: one that is made in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub member_ca_cert: Option<String>,
+    /// Key (PEM) of the first of --member-ca-cert
+    #[arg(long, value_name = "FILE")]
+    pub member_ca_key: Option<String>,
+    /// The trust domain of members' SPIFFE ids [default: causeway]
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: Option<String>,
     /// Allow addresses that other machines can reach, and serve whoever connects
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure: Option<String>,
@@ -165,6 +180,10 @@ impl Serve {
             .flag("xds-addr", self.xds_addr)
             .flag("admin-addr", self.admin_addr)
             .flag("dns-addr", self.dns_addr)
+            .flag("member-addr", self.member_addr)
+            .flag("member-ca-cert", self.member_ca_cert)
+            .flag("member-ca-key", self.member_ca_key)
+            .flag("trust-domain", self.trust_domain)
             .flag("insecure", self.insecure)
             .flag("primary", self.primary)
             .flag("drain", self.drain)

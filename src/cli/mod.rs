@@ -1,4 +1,4 @@
-//! Commands. `serve` and `agent` start what they are given as an [`Entry`]; the others ask a running
+//! Commands. `serve`, `agent` and `member` start what they are given as an [`Entry`]; the others ask a running
 //! server, an Envoy's user or nobody. Exit code 2 means that the command was given something wrong,
 //! 1 that it failed at its work.
 
@@ -27,6 +27,7 @@ use clap::Parser;
 use crate::agent;
 use crate::config::{ConfigError, LogFormat, ServeConfig};
 use crate::kube::{crd, documents::documents};
+use crate::member;
 use crate::policy::apart;
 use crate::telemetry;
 use args::{Cli, Command};
@@ -38,6 +39,8 @@ pub struct Entry {
     pub serve: fn(ServeConfig) -> anyhow::Result<()>,
     /// Runs the agent beside an Envoy until it is told to stop; called with logging set up.
     pub agent: fn(agent::Options) -> anyhow::Result<()>,
+    /// Runs the manager of a sub-cluster until it is told to stop; called with logging set up.
+    pub member: fn(member::Options) -> anyhow::Result<()>,
 }
 
 /// The command was given something that it cannot use.
@@ -90,6 +93,11 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
             drop(out);
             start_logging(LogFormat::default())?;
             (entry.agent)(options)
+        }
+        Command::Member(options) => {
+            drop(out);
+            start_logging(options.log_format)?;
+            (entry.member)(options)
         }
         Command::Version => Ok(writeln!(out, "causeway {}", env!("CARGO_PKG_VERSION"))?),
         Command::Crds => Ok(write!(out, "{}", documents(&crd::all())?)?),

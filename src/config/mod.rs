@@ -76,6 +76,8 @@ pub struct ServeConfig {
     pub admin_addr: SocketAddr,
     /// Where DNS is served, over UDP and TCP; `None` serves none.
     pub dns_addr: Option<SocketAddr>,
+    /// Where managers of sub-clusters are let in; `None` lets none in.
+    pub members: Option<MemberListener>,
     /// Callers that prove nothing are served, whoever they are.
     pub insecure: bool,
     /// The primary cluster's name, where the manifests should not decide; `primary` where API servers are read.
@@ -94,6 +96,17 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// Where policies come from, and whose are taken.
     pub policies: PolicySources,
+}
+
+/// Where managers of sub-clusters are let in, always by certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberListener {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Certificate and key of the authority that vouches for members; one of the data directory's own where there are none.
+    pub ca: Option<(PathBuf, PathBuf)>,
+    /// The trust domain of members' SPIFFE ids.
+    pub trust_domain: String,
 }
 
 /// Where policies come from beside uploads, and whose are taken.
@@ -235,6 +248,10 @@ impl ServeConfig {
         let data_dir = PathBuf::from(settings.first("data-dir").unwrap_or("causeway-data"));
         let store =
             settings.one("store", "a store", StoreUrl::parse)?.unwrap_or_else(|| StoreUrl::Sqlite(data_dir.clone()));
+        let members = member_listener(settings)?;
+        if members.is_some() && clusters.manifests().is_some() {
+            return Err(ConfigError::Exclusive("member-addr", "--manifests"));
+        }
         Ok(Self {
             clusters,
             data_dir,
@@ -263,6 +280,7 @@ impl ServeConfig {
                 .unwrap_or(2048),
             log_format: settings.one("log-format", "a log format", LogFormat::from_str)?.unwrap_or_default(),
             policies,
+            members,
         })
     }
 
@@ -284,8 +302,12 @@ impl ServeConfig {
         }
         tcp.push(("admin-addr", self.admin_addr));
         tcp.extend(self.dns_addr.map(|socket| ("dns-addr", socket)));
-        for (flag, socket) in tcp {
-            check_addr(flag, socket, self.insecure)?;
+        // Whoever connects there has to prove who it is.
+        let proved = self.members.as_ref().map(|members| ("member-addr", members.addr));
+        for (flag, socket) in &tcp {
+            check_addr(flag, *socket, self.insecure)?;
+        }
+        for (flag, socket) in tcp.into_iter().chain(proved) {
             // Port 0 is a free port of the system's choice, so two of them never collide.
             if socket.port() != 0 {
                 claim(flag, socket.to_string())?;
@@ -357,6 +379,37 @@ impl ServeConfig {
     }
 }
 
+/// Where members are let in, if they are.
+fn member_listener(settings: &Settings) -> Result<Option<MemberListener>, ConfigError> {
+    let path = |key| settings.first(key).map(PathBuf::from);
+    let ca = match (path("member-ca-cert"), path("member-ca-key")) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(ConfigError::Missing("member-ca-key", "name the key of --member-ca-cert as well"));
+        }
+        (None, Some(_)) => {
+            return Err(ConfigError::Missing("member-ca-cert", "name the certificate of --member-ca-key as well"));
+        }
+    };
+    let trust_domain = settings.one("trust-domain", "a trust domain", parse_trust_domain)?;
+    let addr = settings.one("member-addr", "a listening address", address::parse_socket_or_none)?.flatten();
+    Ok(addr.map(|addr| MemberListener {
+        addr,
+        ca,
+        trust_domain: trust_domain.unwrap_or_else(|| DEFAULT_TRUST_DOMAIN.to_owned()),
+    }))
+}
+
+/// A trust domain as SPIFFE has it: a host name without a port.
+pub fn parse_trust_domain(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
+    if text.is_empty() || text.len() > 255 || !text.chars().all(fine) {
+        return Err("trust domains have lower-case letters, digits, `-`, `.` and `_`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// Envoy's timers do not count less than a second well, and a report an hour old says nothing.
 fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
     if text == "none" {
@@ -385,6 +438,8 @@ fn parse_memory_mib(text: &str) -> Result<u64, String> {
 pub const DEFAULT_XDS_ADDR: SocketAddr = loopback(18000);
 /// Where the admin interface is served unless told otherwise.
 pub const DEFAULT_ADMIN_ADDR: SocketAddr = loopback(18080);
+/// The trust domain of members' ids unless told otherwise.
+pub const DEFAULT_TRUST_DOMAIN: &str = "causeway";
 /// Where DNS is served unless told otherwise.
 pub const DEFAULT_DNS_ADDR: SocketAddr = loopback(5353);
 

@@ -128,6 +128,16 @@ impl Place {
     }
 }
 
+/// The Secret that holds what a member is given, and its key there.
+pub const MEMBER: &str = "causeway-member";
+const MEMBER_KEY: &str = "member.yaml";
+
+/// The Secret of a member's file, in the sub-cluster.
+pub fn member_secret(cluster: &str, namespace: &str, file: &str) -> Manifest {
+    let data = json!({ "type": "Opaque", "data": { MEMBER_KEY: STANDARD.encode(file) } });
+    Manifest::of::<Secret>(MEMBER, data).within(namespace).labelled(MADE_BY, MANAGER).labelled(CLUSTER, cluster)
+}
+
 /// What becomes of a kubeconfig's object when its cluster leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
@@ -195,6 +205,15 @@ impl Join {
     /// The ClusterInfo. A field that is not asked for is said again where an earlier joining said it, since what an
     /// applier no longer says is taken away; what others said stays theirs.
     pub fn cluster_info(&self, place: &Place, before: Option<&ClusterInfoResource>) -> Manifest {
+        self.info_of(&json!({ "kubeconfig": place.source() }), before)
+    }
+
+    /// The same where the cluster's own manager dials in.
+    pub fn pushed_info(&self, before: Option<&ClusterInfoResource>) -> Manifest {
+        self.info_of(&json!({ "member": {} }), before)
+    }
+
+    fn info_of(&self, source: &Value, before: Option<&ClusterInfoResource>) -> Manifest {
         let spec = before.map(|info| &info.spec);
         let kept = |path: &[&str]| before.filter(|info| is_ours(info, path)).and(spec);
         let network = self.network.clone().or_else(|| kept(&["f:network"])?.network.clone());
@@ -209,7 +228,7 @@ impl Join {
             "network": network,
             "locality": super::manifest::without_nulls(locality),
             "namespaces": excluded.map(|exclude| json!({ "exclude": exclude })),
-            "source": { "kubeconfig": place.source() },
+            "source": source,
         });
         if let Some(fields) = spec.as_object_mut() {
             fields.retain(|_, field| field.as_object().is_none_or(|inner| !inner.is_empty()));

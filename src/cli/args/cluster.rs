@@ -70,7 +70,7 @@ pub(in crate::cli) enum Cluster {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("sub").required(true).multiple(true).args(["sub_kubeconfig", "sub_context"]))]
+#[command(group = ArgGroup::new("sub").required(true).multiple(true).args(["sub_kubeconfig", "sub_context", "push"]))]
 #[command(after_help = "Joining again makes a new credential: the control plane tries it beside the one in use, and \
                         nothing is withdrawn. What is not said then stays as it was.")]
 pub(in crate::cli) struct Join {
@@ -117,6 +117,40 @@ pub(in crate::cli) struct Join {
     /// Only print what would be made, as YAML
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub member: MemberOf,
+}
+
+/// What joining needs where the cluster's own manager dials in.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where the cluster's own manager dials in")]
+pub(in crate::cli) struct MemberOf {
+    /// The cluster's own manager (`causeway member`) dials in: no credential leaves the cluster, and nothing has to reach its
+    /// API server. Makes a certificate for it; without --sub-kubeconfig its objects are written for somebody to apply there
+    #[arg(long, requires = "primary_address", conflicts_with_all = ["secret", "config_map", "server"])]
+    pub push: bool,
+    /// Where the member reaches `causeway serve --member-addr`
+    #[arg(long, value_name = "HOST:PORT", requires = "push", value_parser = crate::member::address)]
+    pub primary_address: Option<String>,
+    /// File for the objects of the sub-cluster, which hold a key [default: standard output]
+    #[arg(long, value_name = "FILE", requires = "push")]
+    pub out: Option<PathBuf>,
+    /// How many days the certificate is good for; join again before it ends
+    #[arg(long, value_name = "DAYS", default_value = "365", value_parser = clap::value_parser!(u32).range(1..=3650), requires = "push")]
+    pub valid_days: u32,
+    /// Folder of the store of `causeway serve`, where the authority of members lies or is made
+    #[arg(long, value_name = "DIR", default_value = "causeway-data", requires = "push")]
+    pub data_dir: PathBuf,
+    /// The authority's certificate (PEM), as `causeway serve` is given it
+    #[arg(long, value_name = "FILE", requires_all = ["push", "member_ca_key"])]
+    pub member_ca_cert: Option<PathBuf>,
+    /// The authority's key (PEM)
+    #[arg(long, value_name = "FILE", requires_all = ["push", "member_ca_cert"])]
+    pub member_ca_key: Option<PathBuf>,
+    /// The trust domain of members' SPIFFE ids, as `causeway serve` is given it
+    #[arg(long, value_name = "NAME", default_value = crate::config::DEFAULT_TRUST_DOMAIN, requires = "push",
+          value_parser = crate::config::parse_trust_domain)]
+    pub trust_domain: String,
 }
 
 #[derive(Debug, Args)]

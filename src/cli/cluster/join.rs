@@ -25,6 +25,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// Lets a cluster join, or gives it a new credential.
 pub(super) async fn run(args: &args::Join, out: &mut dyn Write) -> anyhow::Result<()> {
     let join = wanted(args)?;
+    if args.member.push {
+        return super::push::run(args, &join, out).await;
+    }
     let sub_namespace = args.namespace.as_deref().unwrap_or(rbac::NAMESPACE);
     let sub = ApiServer::open(&args.sub.choice(args.primary.request_timeout)).await?;
     let address = address(args, &sub)?;
@@ -139,7 +142,7 @@ fn warn(address: &Address, primary: &ApiServer) {
 }
 
 /// Makes a namespace where there is none; one that is there is somebody's, and stays as it is.
-async fn namespace(server: &ApiServer, name: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn namespace(server: &ApiServer, name: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     let manifest = rbac::namespace(name).labelled(MADE_BY, MANAGER);
     if server.whole(&manifest).await?.is_some() {
         return say(out, &format!("{} unchanged", manifest.title()));
@@ -147,7 +150,7 @@ async fn namespace(server: &ApiServer, name: &str, out: &mut dyn Write) -> anyho
     apply(server, &manifest, out).await
 }
 
-async fn apply(server: &ApiServer, manifest: &Manifest, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) async fn apply(server: &ApiServer, manifest: &Manifest, out: &mut dyn Write) -> anyhow::Result<()> {
     let outcome = server.apply(manifest).await?;
     say(out, &format!("{} {outcome}", manifest.title()))
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use super::{check_label, say};
 use crate::cli::args;
 use crate::kube::apiserver::{ApiServer, MANAGER, Reason};
-use crate::kube::join::{MADE_BY, Place, Removal, Store, info_title, of_leaving};
+use crate::kube::join::{MADE_BY, Place, Removal, Store, info_title, member_secret, of_leaving};
 use crate::kube::kinds::{ClusterInfoResource, KeyRef};
 use crate::kube::rbac;
 use crate::model::object::ClusterRole;
@@ -34,6 +34,8 @@ pub(super) async fn run(args: &args::Leave, out: &mut dyn Write) -> anyhow::Resu
     // The ClusterInfo goes first: without its kubeconfig it would be a cluster that fails.
     let was_there = primary.delete::<ClusterInfoResource>(None, &args.name).await?;
     say(out, &format!("{title} {}", if was_there { "deleted" } else { "not found" }))?;
+    let is_pushed =
+        info.as_ref().and_then(|info| info.spec.source.as_ref()).is_some_and(|source| source.member.is_some());
     let places = info.as_ref().and_then(|info| Place::of(&info.spec)).map_or_else(
         || {
             let key =
@@ -42,12 +44,13 @@ pub(super) async fn run(args: &args::Leave, out: &mut dyn Write) -> anyhow::Resu
         },
         |place| vec![place],
     );
-    for place in places {
+    for place in places.into_iter().filter(|_| !is_pushed) {
         kubeconfig(&primary, &args.name, &place, out).await?;
     }
     let Some(sub) = sub else { return Ok(()) };
     say(out, &format!("On {}:", sub.shown()))?;
-    for manifest in rbac::sub_cluster(namespace).iter().rev() {
+    let secret = is_pushed.then(|| member_secret(&args.name, namespace, ""));
+    for manifest in secret.iter().chain(rbac::sub_cluster(namespace).iter().rev()) {
         let was_there = sub.remove(manifest).await?;
         say(out, &format!("{} {}", manifest.title(), if was_there { "deleted" } else { "not found" }))?;
     }

@@ -3,6 +3,7 @@
 mod join;
 mod leave;
 mod list;
+mod push;
 
 use std::io::Write;
 

@@ -163,7 +163,7 @@ fn exactly_one(field: &str, choices: &[(&str, bool)], faults: &mut Faults) -> bo
 }
 
 /// Why an address can be neither a VIP nor a backend. Loopback is allowed: tests and laptops use it.
-fn unusable(address: IpAddr) -> Option<&'static str> {
+pub fn unusable(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("is an address of \"this network\" (0.0.0.0/8)"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),

@@ -23,7 +23,7 @@ struct Faulty {
 }
 
 /// The faults, by object.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Faults(BTreeMap<ObjectKey, Faulty>);
 
 impl Faults {
@@ -31,6 +31,11 @@ impl Faults {
     pub fn of_session(faults: BTreeMap<ObjectKey, Vec<Invalid>>) -> Self {
         let faulty = |faults| Faulty { faults, serves: Serves::Not, listing: 0 };
         Self(faults.into_iter().map(|(key, faults)| (key, faulty(faults))).collect())
+    }
+
+    /// Listings are counted anew.
+    pub fn restart_listings(&mut self) {
+        self.0.values_mut().for_each(|faulty| faulty.listing = 0);
     }
 
     /// An object is told with these faults; says whether that is new.

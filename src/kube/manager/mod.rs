@@ -4,7 +4,10 @@
 mod cluster;
 mod config;
 mod faults;
+mod holdings;
 mod kept;
+mod members;
+mod pushed;
 mod rehearsal;
 mod report;
 #[cfg(test)]
@@ -14,18 +17,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::{Order, Reader, Wanted};
 use self::config::{Configs, News};
+use self::holdings::{Holdings, Outlets};
 use self::kept::Kept;
+use self::pushed::Pushed;
 use super::connect::{self, Refused};
 use super::kinds::{ClusterInfoResource, KubeconfigSource};
 use super::outbox::{ClusterConnection, Outbox};
+use super::watch::{OF_ALL, OF_PRIMARY};
 use crate::model::id::ClusterName;
 use crate::model::object::Change;
 use crate::store::Store;
+
+pub use self::members::{FromMember, Knock, Known, Members, Seat};
 
 /// Something that a person should mend in an object of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,27 +62,46 @@ pub enum Tell {
 }
 
 /// How the manager works.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The primary's name.
     pub primary: ClusterName,
     /// The kubeconfig of the primary; as a pod of it where there is none.
     pub kubeconfig: Option<PathBuf>,
+    /// Where the managers of clusters with `spec.source.member` are let in; without it none are.
+    pub members: Option<Members>,
 }
 
-/// Where a running cluster's orders go.
+/// Whether a cluster is read by its API server, or its own manager dials in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Pull,
+    Push,
+}
+
+impl Mode {
+    fn of(wanted: &Wanted) -> Self {
+        match wanted {
+            Wanted::Member => Mode::Push,
+            Wanted::Waiting | Wanted::Primary(_) | Wanted::Kubeconfig { .. } | Wanted::Refused(_) => Mode::Pull,
+        }
+    }
+}
+
+/// Where a running cluster's orders go. Without orders the task ends, and gives what is known.
 struct Running {
     orders: watch::Sender<Order>,
-    task: AbortHandle,
+    mode: Mode,
+    task: JoinHandle<Holdings>,
 }
 
 /// The manager's state.
 struct Manager {
     settings: Settings,
-    store: Store,
     out: mpsc::Sender<Tell>,
     outbox: Outbox,
     kept: Kept,
+    outlets: Outlets,
     uids: BTreeMap<ClusterName, String>,
     infos: BTreeMap<ClusterName, ClusterInfoResource>,
     running: BTreeMap<ClusterName, Running>,
@@ -97,8 +124,18 @@ pub async fn run(
     let writer = tokio::spawn(kept.clone().write(store.clone(), shutdown.clone()));
     let uids = store.kube_clusters().await?;
     let (configs, mut news) = Configs::start(client, shutdown.clone());
-    let mut manager =
-        Manager { settings, store, out, outbox, kept, uids, infos: BTreeMap::new(), running: BTreeMap::new(), configs };
+    let outlets = Outlets { out: out.clone(), outbox: outbox.clone(), memory: Some((store.clone(), kept.clone())) };
+    let mut manager = Manager {
+        settings,
+        out,
+        outbox,
+        kept,
+        outlets,
+        uids,
+        infos: BTreeMap::new(),
+        running: BTreeMap::new(),
+        configs,
+    };
     manager.begin().await;
     loop {
         let news = tokio::select! {
@@ -118,6 +155,25 @@ pub async fn run(
     Ok(())
 }
 
+/// Reads one cluster for its own manager, until nobody listens: nothing is kept over restarts.
+///
+/// # Errors
+/// Where the kubeconfig makes no sense. That the API server does not answer is no error.
+pub async fn read_own(
+    cluster: ClusterName,
+    kubeconfig: Option<PathBuf>,
+    out: mpsc::Sender<Tell>,
+    outbox: Outbox,
+) -> anyhow::Result<()> {
+    connect::primary(kubeconfig.as_deref()).await?;
+    let outlets = Outlets { out, outbox, memory: None };
+    let order = Order { wanted: Wanted::Primary(kubeconfig), generation: 0 };
+    // Kept to the end: a reader without orders ends.
+    let (_orders, receiver) = watch::channel(order);
+    Reader::new(Holdings::new(cluster, false, String::new(), outlets), OF_ALL.to_vec(), receiver).run().await;
+    Ok(())
+}
+
 impl Manager {
     /// Reads the primary, and expects the clusters that an earlier run knew: until it is known that they are gone, what
     /// was last known of them may be all that there is.
@@ -131,34 +187,47 @@ impl Manager {
                 true => Wanted::Primary(self.settings.kubeconfig.clone()),
                 false => Wanted::Waiting,
             };
-            self.order(&cluster, Order { wanted, generation: 0 });
+            self.order(&cluster, Order { wanted, generation: 0 }).await;
         }
     }
 
-    /// Tells a cluster's reader what is wanted; starts it where there is none.
-    fn order(&mut self, cluster: &ClusterName, order: Order) {
-        if let Some(running) = self.running.get(cluster) {
-            running.orders.send_replace(order);
-            return;
-        }
+    /// Tells a cluster's reader what is wanted; starts it where there is none, or one of the other mode.
+    async fn order(&mut self, cluster: &ClusterName, order: Order) {
+        let mode = Mode::of(&order.wanted);
+        let holdings = match self.running.remove(cluster) {
+            // Nothing tells yet that it is to be read in another way.
+            Some(running) if running.mode == mode || matches!(order.wanted, Wanted::Waiting) => {
+                running.orders.send_replace(order);
+                self.running.insert(cluster.clone(), running);
+                return;
+            }
+            Some(running) => {
+                tracing::info!(%cluster, ?mode, "a cluster is read in another way");
+                drop(running.orders);
+                running.task.await.ok()
+            }
+            None => None,
+        };
+        let is_primary = *cluster == self.settings.primary;
+        let holdings = holdings.unwrap_or_else(|| {
+            let uid = self.uids.get(cluster).cloned().unwrap_or_default();
+            Holdings::new(cluster.clone(), is_primary, uid, self.outlets.clone())
+        });
         let (orders, receiver) = watch::channel(order);
-        let reader = Reader::new(
-            cluster.clone(),
-            *cluster == self.settings.primary,
-            receiver,
-            self.out.clone(),
-            self.outbox.clone(),
-            self.store.clone(),
-            self.kept.clone(),
-            self.uids.get(cluster).cloned().unwrap_or_default(),
-        );
-        let task = tokio::spawn(reader.run()).abort_handle();
-        self.running.insert(cluster.clone(), Running { orders, task });
+        let task = match mode {
+            Mode::Push => tokio::spawn(Pushed::new(holdings, receiver, self.settings.members.clone()).run()),
+            Mode::Pull => {
+                let of_primary = is_primary.then_some(OF_PRIMARY).into_iter().flatten();
+                let kinds = OF_ALL.into_iter().chain(of_primary).collect();
+                tokio::spawn(Reader::new(holdings, kinds, receiver).run())
+            }
+        };
+        self.running.insert(cluster.clone(), Running { orders, mode, task });
     }
 
     async fn take(&mut self, news: News) {
         match news {
-            News::Info(info) => self.info(*info),
+            News::Info(info) => self.info(*info).await,
             News::InfoGone(name) => self.gone(&name).await,
             News::AllInfos(names) => {
                 let gone: Vec<ClusterName> = self
@@ -179,38 +248,40 @@ impl Manager {
                     .map(|(name, _)| name.clone())
                     .collect();
                 for name in names {
-                    self.reconsider(&name);
+                    self.reconsider(&name).await;
                 }
             }
         }
     }
 
-    fn info(&mut self, info: ClusterInfoResource) {
+    async fn info(&mut self, info: ClusterInfoResource) {
         let Some(name) = info.metadata.name.as_deref().map(ClusterName::from) else { return };
         self.infos.insert(name.clone(), info);
-        self.reconsider(&name);
+        self.reconsider(&name).await;
     }
 
     /// Finds anew how a cluster is to be reached.
-    fn reconsider(&mut self, name: &ClusterName) {
+    async fn reconsider(&mut self, name: &ClusterName) {
         let Some(info) = self.infos.get(name) else { return };
         let generation = info.metadata.generation.unwrap_or_default();
         let wanted = if *name == self.settings.primary {
             Wanted::Primary(self.settings.kubeconfig.clone())
+        } else if info.spec.source.as_ref().is_some_and(|source| source.member.is_some()) {
+            Wanted::Member
         } else if let Some(source) = source(info) {
             self.configs.wanted(source)
         } else {
             return self.not_read(name.clone(), generation);
         };
-        self.order(name, Order { wanted, generation });
+        self.order(name, Order { wanted, generation }).await;
     }
 
     /// Says that a cluster of another source is not read by this manager.
     fn not_read(&self, name: ClusterName, generation: i64) {
         let why = Refused::new(
             "SourceNotServed",
-            "only clusters with spec.source.kubeconfig are read from API servers",
-            "write spec.source.kubeconfig, or serve the cluster with --manifests",
+            "only clusters with spec.source.kubeconfig or spec.source.member are served here",
+            "write one of them, or serve the cluster with --manifests",
         );
         let facts = report::Facts {
             generation,
@@ -220,6 +291,7 @@ impl Manager {
             refused: Some(&why),
             rehearses: false,
             credential: None,
+            expires_at: None,
             in_config_map: false,
         };
         let connection: ClusterConnection = report::connection(&facts);
@@ -234,6 +306,9 @@ impl Manager {
         }
         let Some(running) = self.running.remove(name) else { return };
         running.task.abort();
+        if let Some(members) = &self.settings.members {
+            members.close(name);
+        }
         self.uids.remove(name);
         self.kept.forget(name);
         self.outbox.put(|waiting| drop(waiting.connections.insert(name.clone(), None)));

@@ -1,5 +1,7 @@
 //! What the manager says of a cluster's connection, in conditions. Pure.
 
+use jiff::Timestamp;
+
 use crate::kube::connect::{Credential, Identity, Refused};
 use crate::kube::kinds::StatusCondition;
 use crate::kube::outbox::ClusterConnection;
@@ -16,6 +18,8 @@ pub(super) struct Facts<'a> {
     /// A new kubeconfig is being tried.
     pub rehearses: bool,
     pub credential: Option<&'a Credential>,
+    /// When what proves us, or a member, ends.
+    pub expires_at: Option<Timestamp>,
     pub in_config_map: bool,
 }
 
@@ -66,11 +70,10 @@ pub(super) fn connection(facts: &Facts<'_>) -> ClusterConnection {
             _ => condition("CredentialSafe", true, "Safe", String::new()),
         });
     }
-    let expires_at = facts.credential.and_then(|credential| credential.expires_at);
     ClusterConnection {
         server_version: facts.identity.map(|identity| identity.version.clone()).unwrap_or_default(),
         cluster_uid: facts.uid.to_owned(),
-        credential_expires_at: expires_at.map(|at| at.to_string()).unwrap_or_default(),
+        credential_expires_at: facts.expires_at.map(|at| at.to_string()).unwrap_or_default(),
         observed_generation: facts.generation,
         conditions,
     }

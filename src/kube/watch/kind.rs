@@ -160,7 +160,8 @@ fn one(converted: Converted) -> Items {
 }
 
 fn cluster_info(info: &kinds::ClusterInfoResource) -> Items {
-    let is_read = info.spec.source.as_ref().is_some_and(|source| source.kubeconfig.is_some());
+    let is_read =
+        info.spec.source.as_ref().is_some_and(|source| source.kubeconfig.is_some() || source.member.is_some());
     let items = one(convert::cluster_info(&as_file!(ClusterInfo, info)));
     match items {
         Items::Of(mut items) if is_read => {

@@ -76,7 +76,8 @@ impl Setup {
         }
     }
 
-    fn fill_primary(&self) {
+    /// Writes a pool and the primary's own ClusterInfo.
+    pub fn fill_primary(&self) {
         let primary = self.primary();
         primary.kubectl(&["create", "namespace", "causeway-system"]);
         let range = format!("{}/28", in_net(own_loopback_net(), 0));

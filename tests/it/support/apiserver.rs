@@ -100,6 +100,16 @@ pub(super) struct Away {
     address: IpAddr,
 }
 
+impl Away {
+    /// A command that runs there, or here where there is none.
+    fn command(away: Option<&Self>, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let Some(away) = away else { return Command::new(program) };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &away.namespace]).arg(program);
+        command
+    }
+}
+
 /// An etcd and the folder that it and its API servers write to.
 pub struct Etcd {
     dir: tempfile::TempDir,
@@ -119,6 +129,11 @@ impl Etcd {
     /// Starts an empty one on another host, which has to last as long.
     pub fn start_on(host: &Host) -> Self {
         Self::start_at(Some(Away { namespace: host.name.clone(), address: host.far() }))
+    }
+
+    /// Starts an empty one on another host, on that one's loopback interface: nothing outside reaches it or its API servers.
+    pub fn start_hidden(host: &Host) -> Self {
+        Self::start_at(Some(Away { namespace: host.name.clone(), address: IpAddr::V4(Ipv4Addr::LOCALHOST) }))
     }
 
     fn start_at(away: Option<Away>) -> Self {
@@ -159,7 +174,13 @@ impl Etcd {
         let log = self.dir.path().join("etcd.log");
         *self.process.lock().unwrap() =
             Some(Supervised::spawn(&log, self.away.as_ref(), &binaries().join("etcd"), &args));
-        eventually("etcd to answer", START, || std::net::TcpStream::connect(self.client).ok());
+        let health = format!("{}/health", url(self.client));
+        eventually("etcd to answer", START, || {
+            let mut curl = Away::command(self.away.as_ref(), "curl");
+            let asked =
+                curl.args(["-fsS", "-o", "/dev/null", "--max-time", "2", &health]).stderr(Stdio::null()).status();
+            asked.expect("curl runs").success().then_some(())
+        });
     }
 }
 
@@ -181,6 +202,11 @@ impl ApiServer {
     /// As [`ApiServer::start_own`], on another host.
     pub fn start_on(name: &str, host: &Host) -> &'static ApiServer {
         Self::leaked(name, Box::leak(Box::new(Etcd::start_on(host))))
+    }
+
+    /// As [`ApiServer::start_on`], where nothing outside that host reaches it.
+    pub fn start_hidden(name: &str, host: &Host) -> &'static ApiServer {
+        Self::leaked(name, Box::leak(Box::new(Etcd::start_hidden(host))))
     }
 
     /// As [`ApiServer::start`], for those who keep no owner.
@@ -238,7 +264,13 @@ impl ApiServer {
             let url = format!("https://{}/readyz", self.address);
             let auth = format!("Authorization: Bearer {ADMIN_TOKEN}");
             let args = ["-kfsS", "-o", "/dev/null", "--max-time", "2", "-H", &auth, &url];
-            Command::new("curl").args(args).stderr(Stdio::null()).status().expect("curl runs").success().then_some(())
+            Away::command(self.etcd.away.as_ref(), "curl")
+                .args(args)
+                .stderr(Stdio::null())
+                .status()
+                .expect("curl runs")
+                .success()
+                .then_some(())
         };
         let log = self.etcd.dir.path().join(format!("{}.log", self.name));
         eventually(&format!("the API server of {} to be ready; see {}", self.name, log.display()), START, ready);
@@ -291,7 +323,7 @@ impl ApiServer {
 
     /// Runs kubectl with a text on its standard input.
     pub fn kubectl_with(&self, args: &[&str], input: &str) -> Output {
-        let mut child = Command::new(binaries().join("kubectl"))
+        let mut child = Away::command(self.etcd.away.as_ref(), binaries().join("kubectl"))
             .env("KUBECONFIG", &self.kubeconfig)
             .args(args)
             .stdin(Stdio::piped())
