@@ -24,6 +24,13 @@ fn ledgers(server: &Postgres, database: &str, plane: &ControlPlane) -> [Vec<Stri
     [held, told]
 }
 
+/// The query of README.md, word for word.
+fn readmes_query() -> String {
+    let readme = include_str!("../../../README.md");
+    let line = readme.lines().find(|line| line.starts_with("psql ")).expect("README.md shows a query");
+    line.split('"').nth(1).expect("in quotes").to_owned()
+}
+
 fn metric(plane: &ControlPlane, name: &str) -> f64 {
     let page = ureq_get(plane.admin, "/metrics").expect("the admin interface answers").1;
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name}{{backend=\"postgres\"}} ")));
@@ -132,6 +139,11 @@ async fn an_outage_of_the_database_costs_no_request() {
             let found = server.query(&database, "SELECT name FROM causeway.pods ORDER BY 1");
             (found == [pods.last()?.as_str()]).then_some(())
         });
+        let asked = server.query(&database, &readmes_query());
+        assert!(
+            asked.len() == 1 && asked[0].starts_with(&format!("east|shop|{}|n1|", pods[pods.len() - 1])),
+            "{asked:?}"
+        );
         assert_eq!(metric(&plane, "causeway_store_up"), 1.0, "{how}");
         println!(
             "postgres, {how}: an endpoint arrived after {arrived:?} and {late:?}, the outage was told after {told:?}, the \
