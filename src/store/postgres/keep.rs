@@ -61,12 +61,16 @@ impl Server {
         let mut told: Option<Instant> = None;
         let mut session = self.ledger.lock().await;
         loop {
+            let mut pause = INTERVAL / 4;
             let error = match self.take(true).await {
                 Ok(connection) => {
                     session.connection = Some(connection);
                     return Ok(());
                 }
-                Err(Untaken::Lasting(error @ StoreError::InUse { .. })) if begun.elapsed() < LOCK_WAIT => error,
+                Err(Untaken::Lasting(error @ StoreError::InUse { .. })) if begun.elapsed() < LOCK_WAIT => {
+                    pause = INTERVAL / 20;
+                    error
+                }
                 Err(Untaken::Lasting(error)) => return Err(error),
                 Err(Untaken::Passing(error)) => error,
             };
@@ -75,7 +79,7 @@ impl Server {
                 tracing::warn!(%error, waited_seconds, "waiting for the store, without which nothing is served");
                 told = Some(Instant::now());
             }
-            tokio::time::sleep(INTERVAL / 4).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -89,7 +89,8 @@ async fn an_outage_of_the_database_costs_no_request() {
     assert_eq!(ledgers(&server, &database, &plane), before);
     let stream = Stream::start(to, &clusterset("checkout"), 100);
 
-    let outages: [(&str, fn(&Postgres), fn(&Postgres)); 3] = [
+    type Act = fn(&Postgres);
+    let outages: [(&str, Act, Act); 3] = [
         ("stopped", Postgres::stop, Postgres::resume),
         ("frozen", Postgres::freeze, Postgres::thaw),
         ("killed", Postgres::crash, Postgres::resume),
@@ -117,7 +118,8 @@ async fn an_outage_of_the_database_costs_no_request() {
             assert!(vips.iter().all(|vip| vip["access"] != format!("shop/{name}")), "{how}: it was given an address");
             std::thread::sleep(Duration::from_millis(50));
         }
-        assert!(slowest < Duration::from_secs(1), "{how}: the owner took {slowest:?} to answer");
+        // A statement is waited for 5 s.
+        assert!(slowest < Duration::from_secs(2), "{how}: the owner took {slowest:?} to answer");
         // Again while it is known.
         let pod = move_to_pod(&setup, index + 10).await;
         let late = wait_answer(to, &pod).await;
