@@ -58,7 +58,7 @@ impl Server {
     /// and know less.
     pub(super) async fn begin_keeping(&self) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let mut told: Option<Instant> = None;
+        let (mut told, mut locked): (Option<Instant>, Option<Instant>) = (None, None);
         let mut session = self.ledger.lock().await;
         loop {
             let mut pause = INTERVAL / 4;
@@ -67,7 +67,9 @@ impl Server {
                     session.connection = Some(connection);
                     return Ok(());
                 }
-                Err(Untaken::Lasting(error @ StoreError::InUse { .. })) if begun.elapsed() < LOCK_WAIT => {
+                Err(Untaken::Lasting(error @ StoreError::InUse { .. }))
+                    if locked.get_or_insert_with(Instant::now).elapsed() < LOCK_WAIT =>
+                {
                     pause = INTERVAL / 20;
                     error
                 }
