@@ -72,7 +72,7 @@ pub mod member;
 /// Components from registries of container images.
 #[cfg(feature = "control-plane")]
 pub mod registry;
-/// SQLite: the VIP ledger, pods, history, last good manifests.
+/// SQLite files or a PostgreSQL database: the VIP ledger, policies, pods, history, last good manifests.
 #[cfg(feature = "control-plane")]
 pub mod store;
 

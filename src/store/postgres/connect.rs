@@ -137,15 +137,10 @@ impl Target {
             ("tcp_keepalives_count", "3"),
         ]);
         let mut connection = bounded(CONNECT, PgConnection::connect_with(&options)).await?;
-        let durable = match kind {
-            // Stronger settings are the server's own choice.
-            Kind::Ledger | Kind::Policies => {
-                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') \
-                 IN ('off', 'local')"
-            }
-            // A crash of the server costs at most the last changes, which the clusters tell again.
-            Kind::Inventory => "SELECT set_config('synchronous_commit', 'off', false)",
-        };
+        // Also of the inventory: a server that dies alone must not take back what is not told again. Stronger settings
+        // are the server's own choice.
+        let durable = "SELECT set_config('synchronous_commit', 'on', false) \
+                       WHERE current_setting('synchronous_commit') IN ('off', 'local')";
         bounded(CONNECT, sqlx::query(durable).execute(&mut connection)).await?;
         Ok(connection)
     }

@@ -58,15 +58,21 @@ impl Server {
     /// and know less.
     pub(super) async fn begin_keeping(&self) -> Result<(), StoreError> {
         let begun = Instant::now();
-        let mut told: Option<Instant> = None;
+        let (mut told, mut locked): (Option<Instant>, Option<Instant>) = (None, None);
         let mut session = self.ledger.lock().await;
         loop {
+            let mut pause = INTERVAL / 4;
             let error = match self.take(true).await {
                 Ok(connection) => {
                     session.connection = Some(connection);
                     return Ok(());
                 }
-                Err(Untaken::Lasting(error @ StoreError::InUse { .. })) if begun.elapsed() < LOCK_WAIT => error,
+                Err(Untaken::Lasting(error @ StoreError::InUse { .. }))
+                    if locked.get_or_insert_with(Instant::now).elapsed() < LOCK_WAIT =>
+                {
+                    pause = INTERVAL / 20;
+                    error
+                }
                 Err(Untaken::Lasting(error)) => return Err(error),
                 Err(Untaken::Passing(error)) => error,
             };
@@ -75,7 +81,7 @@ impl Server {
                 tracing::warn!(%error, waited_seconds, "waiting for the store, without which nothing is served");
                 told = Some(Instant::now());
             }
-            tokio::time::sleep(INTERVAL / 4).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

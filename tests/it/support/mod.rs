@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod host;
 pub mod manifests;
 pub mod pods;
+#[allow(dead_code, reason = "the tests of the store itself use more of it")]
 pub mod postgres;
 pub mod registry;
 pub mod signing;
