@@ -35,6 +35,8 @@ pub struct Told {
     pub is_connected: bool,
     /// Streams that were let in.
     pub streams: u64,
+    /// When the certificate of the last one ends, in seconds since the Unix epoch; 0 where that is not known.
+    pub certificate_ends_at: i64,
     /// Objects that came.
     pub upserts: u64,
     /// Objects that were told to be gone.
@@ -199,8 +201,10 @@ impl Connection {
         let held = self.shared.held_in(&cluster, &seat);
         tracing::info!(cluster, address = %self.peer.address, known = held.len(), "a member is connected");
         self.machine.welcome(held);
+        let ends_at = self.peer.expires_at.map_or(0, Timestamp::as_second);
         self.shared.counters.change(&cluster, |told| {
             told.is_connected = true;
+            told.certificate_ends_at = ends_at;
             told.streams += 1;
         });
         let end = self.pump(&cluster, &seat, &place.leave).await;
