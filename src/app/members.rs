@@ -21,7 +21,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams that a connection may have: one, and one that takes its place.
 const STREAMS: u32 = 2;
 
-/// HTTP/2 windows: a member bounds what is under way by how fast it is answered, and a long line takes more than 64 KiB.
+/// HTTP/2 windows: a member bounds what is under way by how fast it is answered, and a long line takes more than 64
+/// KiB.
 const WINDOW: u32 = 1 << 20;
 
 /// Lets members in, where that is asked for: gives where they are handed over, and what is counted.

@@ -1,5 +1,5 @@
-//! Clusters whose own manager dials in: they give what a cluster gives that is read, whoever is restarted or cut off, and
-//! only what differs travels.
+//! Clusters whose own manager dials in: they give what a cluster gives that is read, whoever is restarted or cut off,
+//! and only what differs travels.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
