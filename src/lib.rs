@@ -1,9 +1,9 @@
 //! Causeway: a multi-cluster control plane for Envoy.
 //!
 //! ```text
-//!  API servers, or   ─ Change ─▶ reconcile ─ plan, decide, build ─┬─▶ store (VIP ledger, pods, history)
-//!  manifest folders               ▲    ▲                          ├─▶ xDS snapshots ─▶ ads streams ◀─▶ Envoys
-//!                                 │    └── ACK, NACK ─────────────┼──────────────────────┘
+//!  API servers,      ─ Change ─▶ reconcile ─ plan, decide, build ─┬─▶ store (VIP ledger, pods, history)
+//!  members, or                    ▲    ▲                          ├─▶ xDS snapshots ─▶ ads streams ◀─▶ Envoys
+//!  manifest folders               │    └── ACK, NACK ─────────────┼──────────────────────┘
 //!                                 └─────── agents' reports ◀──────┼── causeway agent, beside each Envoy
 //!                                                                 ├─▶ DNS, API, commands
 //!                                                                 └─▶ VirtualIps, statuses, EndpointSnapshots

@@ -21,7 +21,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams that a connection may have: one, and one that takes its place.
 const STREAMS: u32 = 2;
 
-/// HTTP/2 windows: a member bounds what is under way by how fast it is answered, and a long line takes more than 64 KiB.
+/// HTTP/2 windows: a member bounds what is under way by how fast it is answered, and a long line takes more than 64
+/// KiB.
 const WINDOW: u32 = 1 << 20;
 
 /// Lets members in, where that is asked for: gives where they are handed over, and what is counted.
@@ -61,11 +62,17 @@ pub(super) fn families(counters: &Counters) -> Vec<Family> {
     let family = |name: &str, help: &str, kind: Kind| Family::new(name, help, kind);
     let mut connected = family("causeway_member_connected", "Whether a cluster's member is connected.", Kind::Gauge);
     let mut streams = family("causeway_member_streams", "Streams of members that were let in.", Kind::Counter);
+    let mut ends = family(
+        "causeway_member_certificate_ends_seconds",
+        "When the certificate of a cluster's member ends, in seconds since the Unix epoch.",
+        Kind::Gauge,
+    );
     let mut objects = family("causeway_member_objects", "Objects that members told of.", Kind::Counter);
     for (cluster, told) in &all {
         let label = ("cluster", cluster.as_str());
         connected = connected.with([label], f64::from(u8::from(told.is_connected)));
         streams = streams.with([label], told.streams as f64);
+        ends = ends.with([label], told.certificate_ends_at as f64);
         objects = objects
             .with([label, ("what", "upsert")], told.upserts as f64)
             .with([label, ("what", "delete")], told.deletes as f64)
@@ -73,5 +80,5 @@ pub(super) fn families(counters: &Counters) -> Vec<Family> {
     }
     let refused = family("causeway_member_streams_refused", "Streams that were not let in.", Kind::Counter)
         .with::<0>([], counters.refused() as f64);
-    vec![connected, streams, objects, refused]
+    vec![connected, streams, ends, objects, refused]
 }

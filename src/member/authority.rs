@@ -1,5 +1,5 @@
-//! Who vouches for members: a certificate authority of the primary's own, or one that it is given. Certificates name their
-//! cluster by a SPIFFE id.
+//! Who vouches for members: a certificate authority of the primary's own, or one that it is given. Certificates name
+//! their cluster by a SPIFFE id.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -67,8 +67,8 @@ pub enum AuthorityError {
 pub enum Place {
     /// In the primary's data directory, where it is made when it is not there.
     DataDir(PathBuf),
-    /// In files that somebody gave, in PEM. The first certificate is that of the key; members of all are let in, so that one
-    /// can follow the other.
+    /// In files that somebody gave, in PEM. The first certificate is that of the key; members of all are let in, so
+    /// that one can follow the other.
     Files {
         /// Certificates of authorities.
         cert: PathBuf,

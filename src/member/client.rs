@@ -83,8 +83,8 @@ pub fn address(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs beside a cluster until `shutdown`. Needs no order of starting: it waits for the cluster's API server and for the
-/// primary, and takes them up again whenever they come back.
+/// Runs beside a cluster until `shutdown`. Needs no order of starting: it waits for the cluster's API server and for
+/// the primary, and takes them up again whenever they come back.
 ///
 /// # Errors
 /// Only for what does not pass by itself: files that cannot be used.

@@ -1,4 +1,5 @@
-//! The primary's end of a member's stream: what was taken of the cluster, and what is to be asked and answered next. Pure.
+//! The primary's end of a member's stream: what was taken of the cluster, and what is to be asked and answered next.
+//! Pure.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! Managers that dial in: `causeway member` runs in a sub-cluster, reads that cluster's own API server, and tells the primary
-//! what it has. For clusters whose API server the primary cannot reach, or whose credential must not leave them.
+//! Managers that dial in: `causeway member` runs in a sub-cluster, reads that cluster's own API server, and tells the
+//! primary what it has. For clusters whose API server the primary cannot reach, or whose credential must not leave
+//! them.
 //!
 //! ```text
 //!   sub-cluster                                                  primary
@@ -7,8 +8,9 @@
 //!                                  digest                                       digest
 //! ```
 //!
-//! The protocol is `proto/causeway/member/v1/member.proto`. `outbound`, `inbound`, `digest` and `window` do no I/O and are
-//! given the time. Both ends hold hashes of what the other was told, so whichever is restarted, only what differs travels.
+//! The protocol is `proto/causeway/member/v1/member.proto`. `outbound`, `inbound`, `digest` and `window` do no I/O and
+//! are given the time. Both ends hold hashes of what the other was told, so whichever is restarted, only what differs
+//! travels.
 
 use std::time::Duration;
 
@@ -38,7 +40,8 @@ pub mod proto {
 const PROTOCOL_VERSION: u32 = 1;
 /// The longest silence that either side should let pass.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// After a silence this long the stream is ended. On a slow line a sign of life waits behind what is under way (`window`).
+/// After a silence this long the stream is ended. On a slow line a sign of life waits behind what is under way
+/// (`window`).
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// No message is larger, before it is parsed: an object of etcd's limit, 1.5 MiB, and a batch before it.

@@ -44,8 +44,8 @@ fn oid(content: &[u8]) -> Option<Vec<u64>> {
     Some(all)
 }
 
-/// A distinguished name from its encoding without the outer tag; `None` where it is one that cannot be written the same:
-/// several values at one place, or other sorts of text.
+/// A distinguished name from its encoding without the outer tag; `None` where it is one that cannot be written the
+/// same: several values at one place, or other sorts of text.
 pub(super) fn read(mut der: &[u8]) -> Option<DistinguishedName> {
     let mut name = DistinguishedName::new();
     while !der.is_empty() {

@@ -35,6 +35,8 @@ pub struct Told {
     pub is_connected: bool,
     /// Streams that were let in.
     pub streams: u64,
+    /// When the certificate of the last one ends, in seconds since the Unix epoch; 0 where that is not known.
+    pub certificate_ends_at: i64,
     /// Objects that came.
     pub upserts: u64,
     /// Objects that were told to be gone.
@@ -199,8 +201,10 @@ impl Connection {
         let held = self.shared.held_in(&cluster, &seat);
         tracing::info!(cluster, address = %self.peer.address, known = held.len(), "a member is connected");
         self.machine.welcome(held);
+        let ends_at = self.peer.expires_at.map_or(0, Timestamp::as_second);
         self.shared.counters.change(&cluster, |told| {
             told.is_connected = true;
+            told.certificate_ends_at = ends_at;
             told.streams += 1;
         });
         let end = self.pump(&cluster, &seat, &place.leave).await;
@@ -281,13 +285,13 @@ impl Connection {
             }
             let silent_at = Instant::from_std(self.machine.silent_at());
             let heartbeat_at = Instant::from_std(self.machine.heartbeat_at());
-            // Biased, so that what has arrived counts before the deadline does: when the owner was slow to take objects,
-            // the member is not to blame.
+            // Biased, so that what has arrived counts before the deadline does: when the owner was slow to take
+            // objects, the member is not to blame.
             tokio::select! {
                 biased;
                 () = leave.cancelled() => return superseded(),
                 () = shutdown.cancelled() => return End::Refused(Status::unavailable("the primary shuts down")),
-                () = seat.news.closed() => return End::Refused(Status::unavailable("the cluster is not read by a member any more")),
+                () = seat.news.closed() => return unseated(),
                 message = self.inbound.message() => match self.step(message) {
                     Ok(step) => if let Err(end) = self.hand_over(cluster, seat, step).await { return end },
                     Err(end) => return end,
@@ -305,7 +309,7 @@ impl Connection {
 
     /// What the machine holds now must reach the cluster manager, so nothing cuts this short.
     async fn hand_over(&mut self, cluster: &str, seat: &Seat, step: Step) -> Result<(), End> {
-        let gone = || End::Refused(Status::unavailable("the cluster is not read by a member any more"));
+        let gone = unseated;
         match step {
             Step::Take { seq, items } => {
                 let count = |of: fn(&Item) -> bool| items.iter().filter(|item| of(item)).count() as u64;
@@ -404,6 +408,10 @@ impl Shared {
     fn put_back(&self, cluster: &str, life: u64, held: Held<ObjectKey>) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(cluster.to_owned(), (life, held));
     }
+}
+
+fn unseated() -> End {
+    End::Refused(Status::unavailable("the cluster is not read by a member any more"))
 }
 
 fn silent() -> End {

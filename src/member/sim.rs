@@ -1,5 +1,6 @@
-//! Both machines over a link that delays and cuts, in time that is made up, with either side ended at any moment, while the
-//! cluster changes: whatever happened, once it is quiet both have the same, and nothing travelled that the primary had.
+//! Both machines over a link that delays and cuts, in time that is made up, with either side ended at any moment, while
+//! the cluster changes: whatever happened, once it is quiet both have the same, and nothing travelled that the primary
+//! had.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

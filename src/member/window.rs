@@ -1,5 +1,5 @@
-//! How much may be under way at once: enough to keep a fast line busy, and so little on a slow one that a sign of life does
-//! not wait behind it for longer than the other side's patience. Pure.
+//! How much may be under way at once: enough to keep a fast line busy, and so little on a slow one that a sign of life
+//! does not wait behind it for longer than the other side's patience. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Between the messages of `member.proto` and the model's objects. What comes in is held to what the conversion of
-//! Kubernetes' objects holds them to, so that nothing further in has to doubt it: a member is another process, perhaps of
-//! another version.
+//! Kubernetes' objects holds them to, so that nothing further in has to doubt it: a member is another process, perhaps
+//! of another version.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -125,8 +125,9 @@ pub(in crate::cli) struct Join {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where the cluster's own manager dials in")]
 pub(in crate::cli) struct MemberOf {
-    /// The cluster's own manager (`causeway member`) dials in: no credential leaves the cluster, and nothing has to reach its
-    /// API server. Makes a certificate for it; without --sub-kubeconfig its objects are written for somebody to apply there
+    /// The cluster's own manager (`causeway member`) dials in: no credential leaves the cluster, and nothing has to
+    /// reach its API server. Makes a certificate for it; without --sub-kubeconfig its objects are written for somebody
+    /// to apply there
     #[arg(long, requires = "primary_address", conflicts_with_all = ["secret", "config_map", "server"])]
     pub push: bool,
     /// Where the member reaches `causeway serve --member-addr`
@@ -136,7 +137,8 @@ pub(in crate::cli) struct MemberOf {
     #[arg(long, value_name = "FILE", requires = "push")]
     pub out: Option<PathBuf>,
     /// How many days the certificate is good for; join again before it ends
-    #[arg(long, value_name = "DAYS", default_value = "365", value_parser = clap::value_parser!(u32).range(1..=3650), requires = "push")]
+    #[arg(long, value_name = "DAYS", default_value = "365", requires = "push",
+          value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub valid_days: u32,
     /// Folder of the store of `causeway serve`, where the authority of members lies or is made
     #[arg(long, value_name = "DIR", default_value = "causeway-data", requires = "push")]

@@ -43,6 +43,11 @@ impl Info {
         self.info.spec.locality.as_ref().and_then(which).unwrap_or_default()
     }
 
+    /// Its own manager does, and there is no kubeconfig.
+    fn dials_in(&self) -> bool {
+        self.info.spec.source.as_ref().is_some_and(|source| source.member.is_some())
+    }
+
     /// The first of the conditions that does not hold.
     fn trouble(&self) -> Option<&StatusCondition> {
         let order = ["CredentialAccepted", "Connected", "Synced", "CredentialSafe"];
@@ -67,7 +72,11 @@ impl Row for Info {
         column("SERVICES", |r| r.count(|counts| counts.services)),
         column("PODS", |r| r.count(|counts| counts.pods)),
         column("VERSION", |r| r.status().and_then(|status| status.server_version.clone()).unwrap_or_default()),
-        column("KUBECONFIG", |r| Place::of(&r.info.spec).map(|place| place.short()).unwrap_or_default()),
+        column("KUBECONFIG", |r| match Place::of(&r.info.spec) {
+            Some(place) => place.short(),
+            None if r.dials_in() => "none, its member dials in".to_owned(),
+            None => String::new(),
+        }),
         column("CREDENTIAL-ENDS", |r| {
             r.status().and_then(|status| status.credential_expires_at.as_deref()).map(until).unwrap_or_default()
         }),

@@ -97,8 +97,8 @@ impl Holdings {
         self.tell(vec![Change::Synced { cluster: self.name.clone() }]).await
     }
 
-    /// The cluster cannot be read: what was last known of it stays. Another reason is told; other words for the same one
-    /// are not, or they would be written each time.
+    /// The cluster cannot be read: what was last known of it stays. Another reason is told; other words for the same
+    /// one are not, or they would be written each time.
     pub async fn unknown(&mut self, why: &Refused) -> Result<(), Closed> {
         if self.state == State::Unknown && self.told_why == why.reason {
             return Ok(());

@@ -64,24 +64,30 @@ fn the_kustomizations_apply_to_api_servers() {
     // Again, and a sub-cluster's beside it: nothing is in the way of the other.
     apply(&server, "primary");
     apply(&server, "sub-cluster");
+    let said = apply(&server, "member");
+    assert!(said.contains("deployment.apps/causeway-member serverside-applied"), "{said}");
 
-    let text = server.kubectl(&["-n", "causeway-system", "get", "deployment", "causeway", "-o", "json"]);
-    let deployment: Value = serde_json::from_str(&text).unwrap();
-    let pod = &deployment["spec"]["template"];
-    assert_eq!(pod["spec"]["containers"][0]["image"], format!("causeway:{}", env!("CARGO_PKG_VERSION")));
-    assert_eq!(pod["spec"]["serviceAccountName"], "causeway");
-    // The strictest of Kubernetes' pod security standards takes such a pod.
+    // The strictest of Kubernetes' pod security standards takes such pods.
     server.kubectl(&["create", "namespace", "strict"]);
     server.kubectl(&["label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted"]);
-    let mut alone = pod.clone();
-    alone["apiVersion"] = "v1".into();
-    alone["kind"] = "Pod".into();
-    alone["metadata"]["name"] = "causeway".into();
-    let output = server.kubectl_with(&["-n", "strict", "create", "--dry-run=server", "-f", "-"], &alone.to_string());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    alone["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = true.into();
-    let output = server.kubectl_with(&["-n", "strict", "create", "--dry-run=server", "-f", "-"], &alone.to_string());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("violates PodSecurity"), "the standard is not enforced");
+    for (name, account) in [("causeway", "causeway"), ("causeway-member", "causeway-reader")] {
+        let text = server.kubectl(&["-n", "causeway-system", "get", "deployment", name, "-o", "json"]);
+        let deployment: Value = serde_json::from_str(&text).unwrap();
+        let pod = &deployment["spec"]["template"];
+        assert_eq!(pod["spec"]["containers"][0]["image"], format!("causeway:{}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(pod["spec"]["serviceAccountName"], account);
+        let mut alone = pod.clone();
+        alone["apiVersion"] = "v1".into();
+        alone["kind"] = "Pod".into();
+        alone["metadata"]["name"] = name.into();
+        let create = ["-n", "strict", "create", "--dry-run=server", "-f", "-"];
+        let output = server.kubectl_with(&create, &alone.to_string());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        alone["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = true.into();
+        let output = server.kubectl_with(&create, &alone.to_string());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains("violates PodSecurity"), "the standard is not enforced: {errors}");
+    }
 
     let own = "system:serviceaccount:causeway-system:causeway";
     for what in [
@@ -135,6 +141,17 @@ fn the_control_planes_flags_in_deploy_are_ones_that_it_takes() {
     let output = causeway().args(&flags).output().expect("the binary runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && errors.contains("this is no pod with a service account"), "{errors}");
+}
+
+#[test]
+fn the_members_flags_in_deploy_are_ones_that_it_takes() {
+    let text = include_str!("../../../deploy/kustomize/member/member.yaml");
+    let deployment: Value = serde_yaml_ng::from_str(text).unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let flags = container["args"].as_array().unwrap().iter().map(|flag| flag.as_str().unwrap());
+    let output = causeway().args(flags).output().expect("the binary runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && errors.contains("/etc/causeway/member.yaml: "), "{errors}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Clusters whose own manager dials in: they give what a cluster gives that is read, whoever is restarted or cut off, and
-//! only what differs travels.
+//! Clusters whose own manager dials in: they give what a cluster gives that is read, whoever is restarted or cut off,
+//! and only what differs travels.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -269,6 +269,29 @@ async fn a_cluster_changes_between_both_ways_and_nothing_is_withdrawn() {
     eventually("what is read again", WITHIN, || scene.plane.row("/api/v1/services", "name", "after"));
     assert_eq!(wait_cluster(&scene.plane, "east", "Synced", WITHIN)["endpoints"], 2);
     assert_eq!(stream.stop().await.failed, Vec::<String>::new());
+
+    // Back once more, listed, and gone with all that joining made.
+    scene.join("east");
+    scene.wait_told("east", 2);
+    let cluster = |arguments: &[&str]| {
+        let mut command = causeway();
+        command.arg("cluster").args(arguments).arg("--kubeconfig").arg(scene.setup.primary().kubeconfig());
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(cluster(&["list"]).contains("its member dials in"));
+    let said = cluster(&["leave", "east", "--sub-kubeconfig", &server.kubeconfig().display().to_string()]);
+    for line in [
+        "clusterinfo.causeway.dev/east deleted",
+        "secret/causeway-member deleted",
+        "serviceaccount/causeway-reader deleted",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    eventually("the cluster to be gone", WITHIN, || {
+        scene.plane.row("/api/v1/clusters", "name", "east").is_none().then_some(())
+    });
     drop(member);
 }
 
