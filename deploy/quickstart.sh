@@ -2,7 +2,8 @@
 # Two clusters, two gateways, one address and one name: all of Causeway on this machine, on loopback, without rights.
 #   ./deploy/quickstart.sh           builds, starts, prints what to try, stops on Ctrl-C
 #   ./deploy/quickstart.sh --check   builds, starts, sends requests through DNS and the VIPs, prints a table, stops
-#   ./deploy/quickstart.sh --kubernetes [--check]   the same with three real API servers, joined by `causeway cluster join`
+#   ./deploy/quickstart.sh --kubernetes [--check]   the same with three real API servers, of which the control
+#                                                   plane reads two, and the third has a manager that dials in
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +12,7 @@ for argument in "$@"; do
   case "$argument" in
     --check) check=true ;;
     --kubernetes) kubernetes=true ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "quickstart: unknown argument '$argument' (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -27,6 +28,7 @@ fail() {
 xds=127.0.0.1:${QUICKSTART_XDS_PORT:-18000}
 admin=127.0.0.1:${QUICKSTART_ADMIN_PORT:-18080}
 dns=127.0.0.1:${QUICKSTART_DNS_PORT:-5353}
+members=127.0.0.1:${QUICKSTART_MEMBER_PORT:-18443}
 gateway_admins=(127.0.0.1:${QUICKSTART_GATEWAY1_PORT:-19001} 127.0.0.1:${QUICKSTART_GATEWAY2_PORT:-19002})
 ranges=(127.12.1.0/24 127.12.2.0/24)
 export CAUSEWAY_ADMIN_ADDR=$admin

@@ -38,14 +38,23 @@ on primary apply --server-side -f deploy/quickstart/kubernetes/primary.yaml >>"$
 
 say "starting the control plane on the primary"
 start causeway "$causeway" serve --kubeconfig "$run/primary.kubeconfig" --data-dir "$run/data" \
-  --xds-addr "$xds" --admin-addr "$admin" --dns-addr "$dns"
+  --xds-addr "$xds" --admin-addr "$admin" --dns-addr "$dns" --member-addr "$members"
 wait_for 30 "the control plane to be ready" "$causeway" status
 
-for cluster in east west; do
-  say "causeway cluster join $cluster"
+join() { # cluster, flags...
+  local cluster=$1
+  shift
+  say "causeway cluster join $cluster $*"
   "$causeway" cluster join "$cluster" --kubeconfig "$run/primary.kubeconfig" --sub-kubeconfig "$run/$cluster.kubeconfig" \
-    --network flat --region eu-1 --zone a
-done
+    --network flat --region eu-1 --zone a "$@"
+}
+# The primary reads east, for which it has a credential; west has a manager of its own, which dials in and tells.
+join east
+join west --push --primary-address "$members" --data-dir "$run/data"
+# As a pod of west is given it.
+on west -n causeway-system get secret causeway-member -o 'jsonpath={.data.member\.yaml}' | base64 -d >"$run/member-west.yaml"
+start member-west "$causeway" member --config "$run/member-west.yaml" --kubeconfig "$run/west.kubeconfig"
+on primary wait --for=condition=Synced --timeout=30s clusterinfo/west >>"$run/kubectl.log" || fail "west's member did not tell what west has."
 
 show_objects() {
   # The API server is told a moment after the gateways have proved it.
