@@ -88,6 +88,7 @@ async fn a_pod_that_fails_its_checks_gets_no_request() {
 
     // One that passes its checks is gone all the same when it is none of the service's any more.
     proxy.decide(&checked(&pods[..1], check));
+    proxy.until("the others to be gone", 20, |landed| landed.is_at(&[0])).await;
     assert!(proxy.land(300).await.is_at(&[0]));
 }
 

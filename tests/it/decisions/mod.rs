@@ -301,7 +301,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Decides anew, and waits until Envoy has it.
+    /// Decides anew, and waits until Envoy has it: its main thread, that is. Its workers hear of other endpoints an
+    /// instant later, so where those are gone, see [`Proxy::until`].
     pub fn decide(&mut self, decision: &LbDecision) {
         let resources = resources_of(self.protocol, decision);
         let next = self.builder.update(|edit| resources.into_iter().for_each(|resource| _ = edit.set(resource)));

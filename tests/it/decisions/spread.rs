@@ -63,6 +63,7 @@ async fn a_priority_gives_away_what_its_overprovisioning_does_not_cover() {
         assert_chance(landed.at(0) + landed.at(1), 2000, stays);
     }
     proxy.decide(&decided(200));
+    proxy.until("the next priority to have nothing", 20, |landed| landed.is_at(&[0, 1])).await;
     assert!(proxy.land(500).await.is_at(&[0, 1]), "two of four are enough");
     for pod in &pods[..2] {
         pod.answer_checks_with(500);
