@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::admin::metrics::{Family, Kind};
 use crate::ads::Metrics;
 use crate::ads::loads::LoadMetrics;
+use crate::kube::down::{Board, Writes};
 use crate::kube::writer::Counters;
 use crate::policy::{Counts, Tallied, Tally, Times};
 use crate::snapshot::ResourceType;
@@ -22,6 +23,28 @@ pub fn kube_families(counters: &Arc<Counters>) -> Vec<Family> {
         Family::new("causeway_kube_write_failures", "Writes to the primary's API server that failed.", Kind::Counter)
             .with::<0>([], read(&counters.failures));
     vec![writes, failures]
+}
+
+/// The families of what is written to sub-clusters.
+pub fn down_families(board: &Board) -> Vec<Family> {
+    let help = "Objects of sub-clusters that were written, so that their clients reach what other clusters have.";
+    let mut writes = Family::new("causeway_sync_down_writes", help, Kind::Counter);
+    let mut failures = Family::new("causeway_sync_down_write_failures", "Such writes that failed.", Kind::Counter);
+    let help = "Objects that a sub-cluster shall have, in namespaces that it has.";
+    let mut objects = Family::new("causeway_sync_down_objects", help, Kind::Gauge);
+    let help = "1 while a sub-cluster has everything that it shall have.";
+    let mut synced = Family::new("causeway_sync_down_synced", help, Kind::Gauge);
+    for (cluster, summary) in board.summaries() {
+        let label = ("cluster", cluster.as_str());
+        let Writes { created, changed, deleted, failures: failed } = summary.writes;
+        for (what, count) in [("create", created), ("change", changed), ("delete", deleted)] {
+            writes = writes.with([label, ("what", what)], count as f64);
+        }
+        failures = failures.with([label], failed as f64);
+        objects = objects.with([label], summary.wanted as f64);
+        synced = synced.with([label], f64::from(u8::from(summary.is_done)));
+    }
+    vec![writes, failures, objects, synced]
 }
 
 /// The families of the store.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::kube::connect;
+use crate::kube::down::{self, Board};
 use crate::kube::outbox::Outbox;
 use crate::kube::virtual_ips::VirtualIps;
 use crate::kube::writer::{self, Counters};
@@ -26,6 +27,10 @@ pub(super) struct Objects {
     pub has_ledger_copy: bool,
     /// Where the owner and the cluster manager put what is to be said.
     pub outbox: Outbox,
+    /// Where the owner puts what all clusters shall have.
+    pub down: down::Outbox,
+    /// Where that is rendered for each of them.
+    pub board: Board,
     /// What was written.
     pub counters: Arc<Counters>,
 }
@@ -37,13 +42,13 @@ pub(super) struct Objects {
 pub(super) async fn start(
     kubeconfig: Option<&Path>,
     store: &Store,
-    primary: Option<&ClusterName>,
+    primary: &ClusterName,
     events: &mpsc::Sender<Event>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Objects> {
     let client = connect::primary(kubeconfig).await?;
     let known = store.kube_clusters().await.context("reading which clusters are known")?;
-    let has_ledger_copy = primary.is_some_and(|primary| known.contains_key(primary));
+    let has_ledger_copy = known.contains_key(primary);
     let virtual_ips = VirtualIps::new(client.clone());
     let (out, mut news) = mpsc::channel(NEWS);
     tokio::spawn(virtual_ips.clone().watch(client.clone(), out, shutdown.clone()));
@@ -57,5 +62,7 @@ pub(super) async fn start(
             }
         }
     });
-    Ok(Objects { virtual_ips, has_ledger_copy, outbox, counters })
+    let (down, board) = (down::Outbox::default(), Board::new(primary.clone()));
+    tokio::spawn(board.clone().run(down.clone()));
+    Ok(Objects { virtual_ips, has_ledger_copy, outbox, down, board, counters })
 }

@@ -81,15 +81,19 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
     writers.spawn(copy.clone().write(written.clone()));
 
     let primary = source::primary(&config);
-    let objects = match &config.clusters {
-        Clusters::Kubernetes { kubeconfig } => {
-            Some(objects::start(kubeconfig.as_deref(), &store, primary.as_ref(), &events, &shutdown).await?)
+    let objects = match (&config.clusters, &primary) {
+        (Clusters::Kubernetes { kubeconfig }, Some(primary)) => {
+            Some(objects::start(kubeconfig.as_deref(), &store, primary, &events, &shutdown).await?)
         }
-        Clusters::Manifests(_) => None,
+        _ => None,
     };
     let has_ledger_copy = objects.as_ref().is_some_and(|objects| objects.has_ledger_copy);
     let outbox = objects.as_ref().map(|objects| objects.outbox.clone());
+    let (down, board) = objects.as_ref().map(|objects| (objects.down.clone(), objects.board.clone())).unzip();
     let registry = admin::metrics::Registry::new();
+    if let Some(board) = board.clone() {
+        registry.register(Arc::new(move || metrics::down_families(&board)));
+    }
     let kept = store.clone();
     registry.register(Arc::new(move || metrics::store_families(&kept)));
     if let Some(counters) = objects.as_ref().map(|objects| objects.counters.clone()) {
@@ -133,6 +137,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         inventory,
         dns: table,
         outbox: outbox.clone(),
+        down,
         declared,
         nameservers: config.dns_addr.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect(),
     };
@@ -161,7 +166,7 @@ async fn run(config: ServeConfig) -> anyhow::Result<()> {
         registry.register(Arc::new(move || members::families(&counters)));
     }
     let members = members.map(|(members, _)| members);
-    let source = source::start(&config, &store, &events, outbox, members, &shutdown).await?;
+    let source = source::start(&config, &store, &events, outbox.zip(board), members, &shutdown).await?;
     serve_admin(&config, &ads, loads, source, life, registry, &events, mode, &shutdown, &mut tasks).await?;
     drop(events);
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Clusters, ServeConfig};
+use crate::kube::down::Board;
 use crate::kube::manager::{self, Members, Tell};
 use crate::kube::outbox::Outbox;
 use crate::manifests;
@@ -68,7 +69,7 @@ pub(super) async fn start(
     config: &ServeConfig,
     store: &Store,
     events: &mpsc::Sender<Event>,
-    outbox: Option<Outbox>,
+    outward: Option<(Outbox, Board)>,
     members: Option<Members>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Source> {
@@ -76,10 +77,10 @@ pub(super) async fn start(
         Clusters::Manifests(folder) => Ok(Source::Manifests(start_manifests(folder, store, events).await?)),
         Clusters::Kubernetes { kubeconfig } => {
             let name = primary(config).unwrap_or_else(|| PRIMARY.into());
-            let settings = manager::Settings { primary: name, kubeconfig: kubeconfig.clone(), members };
+            let (outbox, board) = outward.unwrap_or_else(|| (Outbox::default(), Board::new(name.clone())));
+            let settings = manager::Settings { primary: name, kubeconfig: kubeconfig.clone(), members, board };
             let (out, told) = mpsc::channel(64);
             tokio::spawn(pass_on(told, events.clone()));
-            let outbox = outbox.unwrap_or_default();
             Ok(Source::Kubernetes(tokio::spawn(manager::run(settings, store.clone(), out, outbox, shutdown.clone()))))
         }
     }

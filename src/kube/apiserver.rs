@@ -17,6 +17,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::connect;
+use super::down;
 use super::join::Address;
 use super::manifest::{Manifest, title};
 
@@ -253,6 +254,32 @@ impl ApiServer {
     /// Where the API server refuses.
     pub async fn remove(&self, manifest: &Manifest) -> Result<bool, ApiError> {
         self.delete_of(&manifest.resource, manifest.namespace(), manifest.name()).await
+    }
+
+    /// Deletes all that came down from other clusters (`down`); says how much of which kind.
+    ///
+    /// # Errors
+    /// Where the API server refuses.
+    pub async fn remove_what_came_down(&self) -> Result<Vec<(String, usize)>, ApiError> {
+        let mut removed = Vec::new();
+        for resource in down::Kind::ALL.into_iter().flat_map(down::Kind::resources) {
+            let api = self.api(&resource, None);
+            let what = format!("{}.{}", resource.plural, resource.group);
+            let labelled = ListParams::default().labels(&format!("{}=true", down::LABEL));
+            let list = match self.ask(&what, &resource, api.list(&labelled)).await {
+                Err(error) if error.reason == Reason::KindUnknown => continue,
+                answer => answer?,
+            };
+            let mut count = 0;
+            for object in list.items {
+                let name = object.name_any();
+                count += usize::from(self.delete_of(&resource, object.namespace().as_deref(), &name).await?);
+            }
+            if count > 0 {
+                removed.push((what.trim_end_matches('.').to_owned(), count));
+            }
+        }
+        Ok(removed)
     }
 
     /// The object that a manifest names, as the API server has it, with whatever this version does not know.

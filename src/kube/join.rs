@@ -128,6 +128,17 @@ impl Place {
     }
 }
 
+/// What a sub-cluster has beside the namespace of Causeway's objects: the rights by which it is read and given what others
+/// have, and the definition of what it is given.
+///
+/// # Errors
+/// None that is known: a definition can be said in JSON.
+pub fn of_sub_cluster(namespace: &str) -> Result<Vec<Manifest>, serde_json::Error> {
+    let mut manifests = super::rbac::sub_cluster(namespace);
+    manifests.push(Manifest::of_object(&super::crd::snapshot())?);
+    Ok(manifests)
+}
+
 /// The Secret that holds what a member is given, and its key there.
 pub const MEMBER: &str = "causeway-member";
 const MEMBER_KEY: &str = "member.yaml";

@@ -32,6 +32,16 @@ pub mod manager;
 /// Watches of one cluster, and the pulse that says whether it answers.
 pub mod watch;
 
+// What is written to API servers.
+/// What sub-clusters are given: names, VIPs, pods.
+pub mod down;
+/// What one task has to tell another.
+mod mailbox;
+/// When what is written.
+mod queue;
+/// An access's pods as objects of a size that API servers take.
+mod slices;
+
 // What is written to the primary.
 /// What waits to be written, in its latest form.
 pub mod outbox;

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
 use super::kinds::{
     ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, PolicyStatus, SnapshotPod, StatusCondition,
     VipPoolStatus, VirtualIpStatus,
 };
+use super::mailbox::Mailbox;
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::ObjectKey;
 
@@ -118,31 +118,4 @@ pub struct Waiting {
 }
 
 /// The way from those who know to the writer. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Outbox {
-    waiting: Arc<Mutex<Waiting>>,
-    news: Arc<Notify>,
-}
-
-impl Outbox {
-    /// Changes what waits, and wakes the writer.
-    pub fn put(&self, change: impl FnOnce(&mut Waiting)) {
-        // Each change leaves what waits whole.
-        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        self.news.notify_one();
-    }
-
-    /// Takes all that waits; `complete` stays.
-    pub fn take(&self) -> Waiting {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let complete = waiting.complete;
-        let taken = std::mem::take(&mut *waiting);
-        waiting.complete = complete;
-        taken
-    }
-
-    /// Waits until something is there.
-    pub async fn news(&self) {
-        self.news.notified().await;
-    }
-}
+pub type Outbox = Mailbox<Waiting>;

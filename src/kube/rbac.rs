@@ -15,13 +15,18 @@ pub const NAMESPACE: &str = "causeway-system";
 pub const READER: &str = "causeway-reader";
 /// The service account of the control plane in the primary, and its role.
 pub const CONTROL_PLANE: &str = "causeway";
+/// The role by which clusters are given what others have. Where it is not bound, they are only read.
+const SYNC_DOWN: &str = "causeway-sync-down";
 /// The role by which the control plane finds kubeconfigs.
 const KUBECONFIGS: &str = "causeway-kubeconfigs";
 
 const CAUSEWAY: &str = "causeway.dev";
+const MCS: &str = "multicluster.x-k8s.io";
 /// What a watch asks for.
 const WATCHED: &[&str] = &["list", "watch"];
 const READ: &[&str] = &["get", "list", "watch"];
+/// What is done with objects that Causeway makes.
+const MADE: &[&str] = &["get", "list", "watch", "create", "update", "delete"];
 
 /// Something that the control plane does on the primary beside watching.
 struct Right {
@@ -60,6 +65,19 @@ const ON_PRIMARY: &[Right] = &[
         resources: &["dnsendpoints"],
         verbs: &["list", "watch", "create", "patch", "delete"],
     },
+];
+
+/// What is done on every cluster that is given names, VIPs and pods of others (`down`).
+const DOWN: &[Right] = &[
+    // Which namespaces there are, and which ask for Services.
+    Right { group: "", resources: &["namespaces"], verbs: WATCHED },
+    Right { group: CAUSEWAY, resources: &["endpointsnapshots"], verbs: MADE },
+    Right { group: CAUSEWAY, resources: &["endpointsnapshots/status"], verbs: &["patch"] },
+    Right { group: MCS, resources: &["serviceimports"], verbs: MADE },
+    Right { group: MCS, resources: &["serviceimports/status"], verbs: &["patch"] },
+    // Only in namespaces that ask for them, by the label causeway.dev/sync-services.
+    Right { group: "", resources: &["services"], verbs: MADE },
+    Right { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: MADE },
 ];
 
 /// The API group and the plural of a kind that is watched.
@@ -164,17 +182,26 @@ fn cluster_role_for(account: &str, namespace: &str, rules: &[PolicyRule]) -> [Ma
     [cluster_role(account, rules), named(Manifest::of::<ClusterRoleBinding>(account, binding))]
 }
 
-/// The credential of a sub-cluster: it reads what is served, and writes nothing. Without the namespace.
+/// The credential of a sub-cluster: it reads what is served, and by a role of its own writes what comes down. Without the
+/// namespace.
 pub fn sub_cluster(namespace: &str) -> Vec<Manifest> {
     let mut manifests = vec![account(READER, namespace)];
     manifests.extend(cluster_role_for(READER, namespace, &read_of_all()));
+    manifests.extend(down_role(READER, namespace));
     manifests
+}
+
+fn down_role(account: &str, namespace: &str) -> [Manifest; 2] {
+    let rules: Vec<PolicyRule> = DOWN.iter().map(|right| rule(right.group, right.resources, right.verbs)).collect();
+    let binding = json!({ "roleRef": role_ref("ClusterRole", SYNC_DOWN), "subjects": subject(account, namespace) });
+    [cluster_role(SYNC_DOWN, &rules), named(Manifest::of::<ClusterRoleBinding>(SYNC_DOWN, binding))]
 }
 
 /// The control plane's own identity in the primary. Without the namespace.
 pub fn primary(namespace: &str) -> Vec<Manifest> {
     let mut manifests = vec![account(CONTROL_PLANE, namespace)];
     manifests.extend(cluster_role_for(CONTROL_PLANE, namespace, &on_primary()));
+    manifests.extend(down_role(CONTROL_PLANE, namespace));
     // Only of this namespace: what lies in others is not Causeway's.
     let kubeconfigs = json!({ "rules": [
         rule("", &["configmaps", "secrets"], WATCHED),

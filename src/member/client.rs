@@ -22,12 +22,19 @@ use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status, Streaming};
 
+use super::digest::Held;
 use super::files::{FileError, Given, Options};
+use super::inbound::{Intake, Step, Taken};
 use super::outbound::{About, Outbound};
+use super::parts::{self, Parts};
 use super::proto::member_client::MemberClient;
+use super::proto::member_message::Body;
+use super::proto::primary_message::Body as Said;
 use super::proto::{self, MemberMessage, PrimaryMessage};
 use super::tls::{OwnCertificate, TlsError, server_name};
 use super::{MAX_MESSAGE, Violation};
+use crate::kube::connect;
+use crate::kube::down::{self, Applying, Counters, Inbox};
 use crate::kube::manager::{self, Problem, Tell};
 use crate::kube::outbox::Outbox;
 use crate::model::id::ClusterName;
@@ -94,15 +101,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Me
     let outbox = Outbox::default();
     let cluster = ClusterName::from(own.cluster);
     let reads = manager::read_own(cluster.clone(), options.kubeconfig.clone(), told, outbox.clone());
-    let mut member = Member {
-        options,
-        machine: Outbound::default(),
-        about: About { cluster: cluster.to_string(), uid: String::new(), server_version: String::new() },
-        told: receiver,
-        outbox,
-        is_read: false,
-        warned: None,
-    };
+    let mut member = Member::new(options, cluster.to_string(), receiver, outbox);
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         ended = reads => match ended {
@@ -112,6 +111,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Me
         },
         () = member.keep() => Ok(()),
     }
+}
+
+/// As [`run`], for a cluster that there is none of: it has what is told, and is given nothing. For measuring primaries.
+///
+/// # Errors
+/// As [`run`].
+pub async fn simulate(options: Options, uid: &str, told: mpsc::Receiver<Tell>) -> Result<(), MemberError> {
+    let (_, own) = ready(&options)?;
+    let mut member = Member::new(options, own.cluster, told, Outbox::default());
+    (member.writes, member.is_read) = (false, true);
+    uid.clone_into(&mut member.about.uid);
+    member.keep().await;
+    Ok(())
 }
 
 /// What is given at present, made ready for a connection.
@@ -150,6 +162,15 @@ enum Ended {
 struct Member {
     options: Options,
     machine: Outbound,
+    /// What the cluster is given, and what is held of it.
+    down: Intake<Parts>,
+    inbox: Inbox,
+    /// Writes that; from the first stream on which the primary gives something.
+    applying: Option<Applying>,
+    counters: Arc<Counters>,
+    is_summary_due: bool,
+    /// Whether what is given is written to the cluster.
+    writes: bool,
     about: About,
     told: mpsc::Receiver<Tell>,
     outbox: Outbox,
@@ -160,6 +181,24 @@ struct Member {
 }
 
 impl Member {
+    fn new(options: Options, cluster: String, told: mpsc::Receiver<Tell>, outbox: Outbox) -> Self {
+        Self {
+            options,
+            machine: Outbound::default(),
+            down: Intake::within(Held::default(), Instant::now().into_std()),
+            inbox: Inbox::default(),
+            applying: None,
+            counters: Arc::default(),
+            is_summary_due: false,
+            writes: true,
+            about: About { cluster, ..About::default() },
+            told,
+            outbox,
+            is_read: false,
+            warned: None,
+        }
+    }
+
     /// Keeps a stream for ever.
     async fn keep(&mut self) {
         let mut pause = PAUSE.0;
@@ -272,14 +311,18 @@ impl Member {
         let given = ready.given.clone();
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         // What is told of the cluster meanwhile waits, in its bounds.
-        let channel = connect(ready).await.map_err(Ended::Connect)?;
+        let channel = connect_to(ready).await.map_err(Ended::Connect)?;
         let mut client = MemberClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE)
             .send_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Gzip);
         let opened = timeout(CONNECT, client.sync(ReceiverStream::new(messages))).await;
         let inbound = opened.map_err(|_| Ended::Silent)?.map_err(Ended::Status)?.into_inner();
-        self.machine.opened(Instant::now().into_std());
+        let now = Instant::now().into_std();
+        self.machine.opened(now);
+        let held = std::mem::replace(&mut self.down, Intake::within(Held::default(), now)).into_held();
+        self.down = Intake::within(held, now);
+        self.is_summary_due = self.applying.is_some();
         tracing::info!(
             primary = given.primary,
             cluster = self.about.cluster,
@@ -305,7 +348,7 @@ impl Member {
                 return Err(Ended::Silent);
             }
             if waiting.is_none() {
-                waiting = self.machine.next(&self.about, now);
+                waiting = self.machine.next(&self.about, now).or_else(|| self.next_down(now));
             }
             if !was_live && waiting.is_none() && self.machine.is_live() {
                 was_live = true;
@@ -323,7 +366,16 @@ impl Member {
                 biased;
                 message = inbound.message() => {
                     let message = message.map_err(Ended::Status)?.ok_or(Ended::Closed)?;
-                    let rejected = self.machine.received(message.body, Instant::now().into_std())?;
+                    let now = Instant::now().into_std();
+                    // Any message is a sign of life.
+                    let body = match message.body {
+                        Some(Said::Down(told)) => {
+                            self.take_down(told.body, now).await?;
+                            None
+                        }
+                        body => body,
+                    };
+                    let rejected = self.machine.received(body, now)?;
                     if let Some(proto::Rejected { object, reason }) = rejected {
                         tracing::warn!(object, "the primary does not take an object: {reason}");
                     }
@@ -337,6 +389,7 @@ impl Member {
                     None => return Err(Ended::Closed),
                 },
                 () = self.outbox.news() => self.look_at_outbox(),
+                () = changed(self.applying.as_mut()) => self.is_summary_due = true,
                 _ = look.tick() => {
                     self.warn(expires_at);
                     // Files that are being written are not taken for others.
@@ -347,6 +400,46 @@ impl Member {
                 () = sleep_until(deadline) => {}
             }
         }
+    }
+
+    /// The primary said something of what the cluster is given.
+    async fn take_down(&mut self, told: Option<Body>, now: std::time::Instant) -> Result<(), Ended> {
+        match self.down.received(told, now)? {
+            Step::Take { seq, items } => {
+                self.inbox.put(|wanted| {
+                    for item in items {
+                        match item {
+                            Taken::Object(given) => drop(wanted.changes.insert(given.0, Some(given.1))),
+                            Taken::Gone(id) => drop(wanted.changes.insert(id, None)),
+                            Taken::Invalid(id, faults) => {
+                                let reasons: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                                tracing::warn!(%id, "what the primary gives makes no sense: {}", reasons.join("; "));
+                            }
+                        }
+                    }
+                });
+                self.down.taken(seq);
+            }
+            Step::Synced => self.inbox.put(|wanted| (wanted.complete, wanted.settled) = (true, true)),
+            Step::Hello(_) | Step::State(_) | Step::Problems(_) | Step::Nothing => {}
+        }
+        if self.applying.is_none() && self.writes {
+            let client = connect::primary(self.options.kubeconfig.as_deref()).await;
+            let client = client.map_err(|error| MemberError::Cluster(format!("{error:#}")))?;
+            self.applying = Some(down::start(client, self.inbox.clone(), self.counters.clone()));
+        }
+        Ok(())
+    }
+
+    fn next_down(&mut self, now: std::time::Instant) -> Option<Body> {
+        if let Some(said) = self.down.next(now) {
+            return Some(Body::Down(Box::new(PrimaryMessage { body: Some(said) })));
+        }
+        // The stream has begun: the machine has said who it is.
+        let is_due = self.is_summary_due && self.machine.is_greeted();
+        let applying = self.applying.as_ref().filter(|_| is_due)?;
+        self.is_summary_due = false;
+        Some(Body::SyncedDown(parts::summary_to(&applying.summary.borrow())))
     }
 
     /// Tells of the certificate's end when it is near.
@@ -368,7 +461,16 @@ impl Member {
     }
 }
 
-async fn connect(ready: Ready) -> Result<Channel, tonic::transport::Error> {
+/// Waits until there is something to tell of what comes down.
+async fn changed(applying: Option<&mut Applying>) {
+    match applying {
+        // It goes on for as long as it is held.
+        Some(applying) => drop(applying.summary.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect_to(ready: Ready) -> Result<Channel, tonic::transport::Error> {
     let uri = format!("http://{}", ready.given.primary);
     Endpoint::from_shared(uri)?
         .connect_timeout(CONNECT)

@@ -22,8 +22,12 @@ fn hash(parts: &[&[u8]]) -> u64 {
 
 /// The hash of an object's key. A cluster with a million objects has two of the same hash with a probability of 3e-8.
 pub(super) fn hash_of_key(key: &ObjectKey) -> u64 {
-    let kind = format!("{:?}", key.kind);
-    hash(&[kind.as_bytes(), b"\0", key.namespace.as_bytes(), b"\0", key.name.as_bytes()])
+    hash_of(&format!("{:?}", key.kind), &key.namespace, &key.name)
+}
+
+/// The hash of what is known by these words.
+pub(super) fn hash_of(kind: &str, namespace: &str, name: &str) -> u64 {
+    hash(&[kind.as_bytes(), b"\0", namespace.as_bytes(), b"\0", name.as_bytes()])
 }
 
 /// The hash of an object's form, by its encoding, which says its key as well.

@@ -4,16 +4,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::digest::{Held, Range, hash_of_form, hash_of_key};
+use super::digest::{Held, Range, hash_of_form};
 use super::outbound::range_to;
 use super::proto::member_message::Body as Told;
 use super::proto::primary_message::Body;
 use super::proto::{self, held::What};
-use super::wire::{self, Unfit};
+use super::wire::{Content, Objects, Unfit};
 use super::{HEARTBEAT, PROTOCOL_VERSION, SILENCE, Violation};
 use crate::kube::field::Invalid;
-use crate::kube::watch::Item;
-use crate::model::object::{Object, ObjectKey};
 
 /// A range with no more objects is told by these themselves: they take no more bytes than the digests of its parts.
 const FEW: usize = 32;
@@ -39,13 +37,24 @@ pub(super) struct Hello {
     pub member_version: String,
 }
 
+/// What a batch says of an object.
+#[derive(Debug)]
+pub(super) enum Taken<C: Content> {
+    /// It is there, in this form.
+    Object(Box<C::Object>),
+    /// It is gone.
+    Gone(C::Key),
+    /// It makes no sense; what was known of it stays.
+    Invalid(C::Key, Vec<Invalid>),
+}
+
 /// What a message means.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum Step<C: Content = Objects> {
     /// The member says who it is.
     Hello(Hello),
-    /// Objects to be taken, in their order; once they were, [`Inbound::taken`] is to be called.
-    Take { seq: u64, items: Vec<Item> },
+    /// Objects to be taken, in their order; once they were, [`Intake::taken`] is to be called.
+    Take { seq: u64, items: Vec<Taken<C>> },
     /// Everything that the cluster has was taken.
     Synced,
     /// The member can read its cluster, or not and why.
@@ -68,11 +77,14 @@ enum Phase {
     Live,
 }
 
-/// The primary's machine. What it holds stays over streams.
-pub(super) struct Inbound {
-    held: Held<ObjectKey>,
+/// The primary's machine.
+pub(super) type Inbound = Intake<Objects>;
+
+/// The machine of a side that takes. What it holds stays over streams.
+pub(super) struct Intake<C: Content> {
+    held: Held<C::Key>,
     /// Objects that made no sense, and of which nothing is held.
-    rejected: HashMap<u64, ObjectKey>,
+    rejected: HashMap<u64, C::Key>,
     phase: Phase,
     heard: Instant,
     said: Instant,
@@ -87,7 +99,7 @@ pub(super) struct Inbound {
     is_greeted: bool,
 }
 
-impl Inbound {
+impl<C: Content> Intake<C> {
     /// A stream is there; nothing was said over it.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -105,8 +117,13 @@ impl Inbound {
         }
     }
 
+    /// A stream within another one, on which both sides have greeted each other: this is held.
+    pub fn within(held: Held<C::Key>, now: Instant) -> Self {
+        Self { held, phase: Phase::Greeted, ..Self::new(now) }
+    }
+
     /// The member is taken: this is held of its cluster.
-    pub fn welcome(&mut self, held: Held<ObjectKey>) {
+    pub fn welcome(&mut self, held: Held<C::Key>) {
         self.held = held;
         let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
         self.answers.push_back(Body::Welcome(proto::Welcome {
@@ -118,7 +135,7 @@ impl Inbound {
     }
 
     /// What is held of the cluster, for the next stream.
-    pub fn into_held(self) -> Held<ObjectKey> {
+    pub fn into_held(self) -> Held<C::Key> {
         self.held
     }
 
@@ -136,7 +153,7 @@ impl Inbound {
     ///
     /// # Errors
     /// It breaks a rule; the stream cannot go on.
-    pub fn received(&mut self, told: Option<Told>, now: Instant) -> Result<Step, Violation> {
+    pub fn received(&mut self, told: Option<Told>, now: Instant) -> Result<Step<C>, Violation> {
         self.heard = now;
         match (told, self.phase) {
             (Some(Told::Hello(hello)), Phase::Opening) => {
@@ -172,7 +189,8 @@ impl Inbound {
                 };
                 Ok(Step::Problems(problems.problems.into_iter().take(PROBLEMS).map(cut).collect()))
             }
-            (Some(Told::Heartbeat(_)) | None, _) => Ok(Step::Nothing),
+            // What goes the other way is for another machine.
+            (Some(Told::Heartbeat(_) | Told::Down(_) | Told::SyncedDown(_)) | None, _) => Ok(Step::Nothing),
         }
     }
 
@@ -185,7 +203,7 @@ impl Inbound {
         }
     }
 
-    fn differ(&mut self, differ: &proto::Differ) -> Result<Step, Violation> {
+    fn differ(&mut self, differ: &proto::Differ) -> Result<Step<C>, Violation> {
         let Some(unanswered) = self.unanswered.checked_sub(1) else {
             return Err(Violation::Order("a Differ that was not asked for"));
         };
@@ -206,7 +224,7 @@ impl Inbound {
         Ok(Step::Nothing)
     }
 
-    fn batch(&mut self, batch: proto::Batch) -> Result<Step, Violation> {
+    fn batch(&mut self, batch: proto::Batch) -> Result<Step<C>, Violation> {
         if batch.seq != self.seq + 1 {
             return Err(Violation::Order("a batch out of its order"));
         }
@@ -214,16 +232,16 @@ impl Inbound {
         let mut items = Vec::with_capacity(batch.upserts.len() + batch.deletes.len());
         for key in batch.deletes {
             let rejected = self.rejected.remove(&key);
-            items.extend(self.held.remove(key).or(rejected).map(Item::Gone));
+            items.extend(self.held.remove(key).or(rejected).map(Taken::Gone));
         }
         for encoded in batch.upserts {
             match self.upsert(&encoded) {
-                Ok(object) => items.push(Item::Object(Box::new(object))),
+                Ok(object) => items.push(Taken::Object(Box::new(object))),
                 Err(Unfit::Invalid(key, faults)) => {
                     let reasons: Vec<String> = faults.iter().map(ToString::to_string).collect();
                     self.reject(key.to_string(), reasons.join("; "));
-                    self.rejected.insert(hash_of_key(&key), key.clone());
-                    items.push(Item::Invalid(key, faults));
+                    self.rejected.insert(C::hash(&key), key.clone());
+                    items.push(Taken::Invalid(key, faults));
                 }
                 Err(Unfit::Unreadable(reason)) => self.reject(String::new(), reason),
             }
@@ -231,10 +249,10 @@ impl Inbound {
         Ok(Step::Take { seq: batch.seq, items })
     }
 
-    fn upsert(&mut self, encoded: &[u8]) -> Result<Object, Unfit> {
-        let object = wire::decode(encoded)?;
-        let key = object.key();
-        let hash = hash_of_key(&key);
+    fn upsert(&mut self, encoded: &[u8]) -> Result<C::Object, Unfit<C::Key>> {
+        let object = C::decode(encoded)?;
+        let key = C::key(&object);
+        let hash = C::hash(&key);
         if self.held.get(hash).is_some_and(|known| known.value != key) {
             let twin = Invalid {
                 field: "metadata.name".to_owned(),

@@ -1,8 +1,10 @@
 //! Tests of the primary's end against members that break the rules.
 
 use super::*;
+use crate::member::digest::hash_of_key;
+use crate::member::wire;
 use crate::model::id::NamespacedName;
-use crate::model::object::{KubeNode, Locality, ObjectKind, Service};
+use crate::model::object::{KubeNode, Locality, Object, ObjectKind, Service};
 
 fn now() -> Instant {
     Instant::now()
@@ -112,8 +114,8 @@ fn what_makes_no_sense_hides_nothing_else_and_goes_with_its_object() {
     let names: Vec<String> = items
         .iter()
         .map(|item| match item {
-            Item::Object(object) => object.key().to_string(),
-            Item::Invalid(key, faults) => format!("{key}: {}", faults[0].field),
+            Taken::Object(object) => object.key().to_string(),
+            Taken::Invalid(key, faults) => format!("{key}: {}", faults[0].field),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -126,7 +128,7 @@ fn what_makes_no_sense_hides_nothing_else_and_goes_with_its_object() {
     let kinds: Vec<ObjectKind> = items
         .iter()
         .map(|item| match item {
-            Item::Gone(key) => key.kind,
+            Taken::Gone(key) => key.kind,
             other => panic!("{other:?}"),
         })
         .collect();

@@ -21,12 +21,13 @@ mod files;
 mod inbound;
 mod name;
 mod outbound;
+mod parts;
 pub mod service;
 mod tls;
 mod window;
 mod wire;
 
-pub use client::{MemberError, address, run};
+pub use client::{MemberError, address, run, simulate};
 pub use files::{FileError, MemberFile, Options};
 pub use tls::{Door, Peer, Proved, TlsError, incoming};
 

@@ -20,7 +20,7 @@ const DELETE_BYTES: usize = 8;
 const WELCOME: Duration = Duration::from_secs(20);
 
 /// Which cluster it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct About {
     pub cluster: String,
     pub uid: String,
@@ -61,6 +61,8 @@ struct Stream {
     queue: VecDeque<Queued>,
     queued: HashSet<u64>,
     window: Window,
+    /// Another stream carries it.
+    is_within: bool,
     is_state_due: bool,
     are_problems_due: bool,
 }
@@ -106,7 +108,8 @@ impl Outbound {
         self.put(hash_of_key(&object.key()), encoded);
     }
 
-    fn put(&mut self, key: u64, encoded: Vec<u8>) {
+    /// An object is there, in this encoding, by the hash of its key.
+    pub fn put(&mut self, key: u64, encoded: Vec<u8>) {
         let form = hash_of_form(&encoded);
         // What is listed anew is mostly what it was.
         if self.held.get(key).is_some_and(|known| known.form == form) {
@@ -118,7 +121,11 @@ impl Outbound {
 
     /// An object is gone.
     pub fn delete(&mut self, key: &ObjectKey) {
-        let key = hash_of_key(key);
+        self.remove(hash_of_key(key));
+    }
+
+    /// The same by the hash of its key.
+    pub fn remove(&mut self, key: u64) {
         if self.held.remove(key).is_some() {
             self.changed(key);
         }
@@ -146,7 +153,7 @@ impl Outbound {
         if self.state != state {
             self.state = state;
             if let Some(stream) = &mut self.stream {
-                stream.is_state_due = true;
+                stream.is_state_due = !stream.is_within;
             }
         }
     }
@@ -172,9 +179,20 @@ impl Outbound {
             queue: VecDeque::new(),
             queued: HashSet::new(),
             window: Window::default(),
+            is_within: false,
             is_state_due: true,
             are_problems_due: !self.problems.is_empty(),
         });
+    }
+
+    /// A stream within another one is there, on which both sides have greeted each other, and which says itself that it
+    /// lives.
+    pub fn opened_within(&mut self, now: Instant) {
+        self.opened(now);
+        if let Some(stream) = &mut self.stream {
+            (stream.phase, stream.is_within) = (Phase::Welcome, true);
+            (stream.is_state_due, stream.are_problems_due) = (false, false);
+        }
     }
 
     /// The stream is gone.
@@ -185,6 +203,11 @@ impl Outbound {
     /// Whether the primary has everything that was to be sent, as far as the stream's order says.
     pub fn is_live(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| stream.phase == Phase::Live && stream.queue.is_empty())
+    }
+
+    /// Whether the primary has taken the member on this stream.
+    pub fn is_greeted(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.phase >= Phase::Welcome)
     }
 
     /// What waits to be sent.
@@ -231,7 +254,8 @@ impl Outbound {
                 }
             }
             (Some(Said::Rejected(rejected)), _) => return Ok(Some(rejected)),
-            (Some(Said::Heartbeat(_)) | None, _) => {}
+            // What goes the other way is for another machine.
+            (Some(Said::Heartbeat(_) | Said::Down(_)) | None, _) => {}
         }
         Ok(None)
     }
@@ -326,7 +350,7 @@ impl Outbound {
             _ => {}
         }
         let stream = self.stream.as_ref()?;
-        (now >= stream.said + stream.heartbeat).then_some(Body::Heartbeat(proto::Heartbeat {}))
+        (!stream.is_within && now >= stream.said + stream.heartbeat).then_some(Body::Heartbeat(proto::Heartbeat {}))
     }
 
     /// As much of what waits as goes into a batch.

@@ -14,11 +14,17 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::digest::{Held, hash_of_form, hash_of_key};
-use super::inbound::{Hello, Inbound, Step};
+use super::inbound::{Hello, Inbound, Step, Taken};
+use super::outbound::{About, Outbound};
+use super::parts::{self, Parts};
+use super::proto::member_message::Body as Message;
+use super::proto::primary_message::Body;
 use super::proto::{self, MemberMessage, PrimaryMessage, member_server};
 use super::tls::Peer;
-use super::{MAX_MESSAGE, Violation, wire};
+use super::wire::{self, Content};
+use super::{MAX_MESSAGE, Violation};
 use crate::kube::connect::{Identity, Refused};
+use crate::kube::down::{Summary, Wanted};
 use crate::kube::manager::{FromMember, Knock, Known, Members, Problem, Seat};
 use crate::kube::watch::Item;
 use crate::model::id::ClusterName;
@@ -139,6 +145,9 @@ impl member_server::Member for MemberServer {
             inbound: request.into_inner(),
             outbound,
             machine: Inbound::new(Instant::now().into_std()),
+            down: Outbound::default(),
+            is_told: (false, false),
+            summary: None,
             peer,
             shared: self.shared.clone(),
         };
@@ -171,6 +180,12 @@ struct Connection {
     inbound: Streaming<MemberMessage>,
     outbound: mpsc::Sender<Result<PrimaryMessage, Status>>,
     machine: Inbound,
+    /// What the cluster is given.
+    down: Outbound,
+    /// Whether all of that was told, and is settled.
+    is_told: (bool, bool),
+    /// How far it has that, where the member has said something new.
+    summary: Option<Summary>,
     peer: Peer,
     shared: Arc<Shared>,
 }
@@ -201,6 +216,7 @@ impl Connection {
         let held = self.shared.held_in(&cluster, &seat);
         tracing::info!(cluster, address = %self.peer.address, known = held.len(), "a member is connected");
         self.machine.welcome(held);
+        self.down.opened_within(Instant::now().into_std());
         let ends_at = self.peer.expires_at.map_or(0, Timestamp::as_second);
         self.shared.counters.change(&cluster, |told| {
             told.is_connected = true;
@@ -254,7 +270,39 @@ impl Connection {
     fn step(&mut self, message: Result<Option<MemberMessage>, Status>) -> Result<Step, End> {
         let message = message.map_err(|status| End::Closed(status.message().to_owned()))?;
         let message = message.ok_or_else(|| End::Closed("it ended the stream".to_owned()))?;
-        Ok(self.machine.received(message.body, Instant::now().into_std())?)
+        let now = Instant::now().into_std();
+        // Any message is a sign of life.
+        let step = match message.body {
+            Some(Message::Down(said)) => {
+                if let Some(proto::Rejected { object, reason }) = self.down.received(said.body, now)? {
+                    tracing::warn!(object, "a member does not take what its cluster is given: {reason}");
+                }
+                None
+            }
+            Some(Message::SyncedDown(said)) => {
+                self.summary = Some(parts::summary_from(said));
+                None
+            }
+            body => body,
+        };
+        Ok(self.machine.received(step, now)?)
+    }
+
+    /// Takes in what the cluster is given.
+    fn take_down(&mut self, wanted: Wanted) {
+        for (id, part) in wanted.changes {
+            let key = Parts::hash(&id);
+            match part {
+                Some(part) => self.down.put(key, parts::encode(&id, &part)),
+                None => self.down.remove(key),
+            }
+        }
+        self.is_told.0 |= wanted.complete;
+        self.is_told.1 |= wanted.settled;
+        // From then on what is not there is gone.
+        if self.is_told == (true, true) {
+            self.down.complete();
+        }
     }
 
     /// Before anybody is asked to leave for it.
@@ -281,7 +329,12 @@ impl Connection {
         loop {
             let now = Instant::now().into_std();
             if waiting.is_none() {
-                waiting = self.machine.next(now);
+                waiting = self.machine.next(now).or_else(|| self.next_down(now));
+            }
+            if let Some(summary) = self.summary.take()
+                && seat.news.send(FromMember::Down(summary)).await.is_err()
+            {
+                return unseated();
             }
             let silent_at = Instant::from_std(self.machine.silent_at());
             let heartbeat_at = Instant::from_std(self.machine.heartbeat_at());
@@ -300,6 +353,7 @@ impl Connection {
                     Ok(permit) => permit.send(Ok(PrimaryMessage { body: waiting.take() })),
                     Err(_) => return End::Closed("it does not read any more".to_owned()),
                 },
+                () = seat.down.news() => self.take_down(seat.down.take()),
                 () = tokio::time::sleep_until(heartbeat_at), if waiting.is_none() => {}
                 () = tokio::time::sleep_until(silent_at) => return silent(),
                 () = sleep_until(ends_at) => return ended(),
@@ -307,11 +361,18 @@ impl Connection {
         }
     }
 
+    fn next_down(&mut self, now: std::time::Instant) -> Option<Body> {
+        // It has greeted, and says nothing of itself within another stream.
+        let body = self.down.next(&About::default(), now)?;
+        Some(Body::Down(Box::new(MemberMessage { body: Some(body) })))
+    }
+
     /// What the machine holds now must reach the cluster manager, so nothing cuts this short.
     async fn hand_over(&mut self, cluster: &str, seat: &Seat, step: Step) -> Result<(), End> {
         let gone = unseated;
         match step {
             Step::Take { seq, items } => {
+                let items: Vec<Item> = items.into_iter().map(item).collect();
                 let count = |of: fn(&Item) -> bool| items.iter().filter(|item| of(item)).count() as u64;
                 let upserts = count(|item| matches!(item, Item::Object(_)));
                 let deletes = count(|item| matches!(item, Item::Gone(_)));
@@ -349,6 +410,14 @@ impl Connection {
             }
             Step::Hello(_) | Step::Nothing => Ok(()),
         }
+    }
+}
+
+fn item(taken: Taken<wire::Objects>) -> Item {
+    match taken {
+        Taken::Object(object) => Item::Object(object),
+        Taken::Gone(key) => Item::Gone(key),
+        Taken::Invalid(key, faults) => Item::Invalid(key, faults),
     }
 }
 

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::digest::{Held, hash_of_form, hash_of_key};
-use super::inbound::{Inbound, Step};
+use super::inbound::{Inbound, Step, Taken};
 use super::outbound::{About, Outbound};
 use super::proto::{member_message, primary_message};
 use super::wire;
-use crate::kube::watch::Item;
 use crate::model::id::NamespacedName;
 use crate::model::object::{Object, ObjectKey, Pod};
 
@@ -225,12 +224,12 @@ impl Scene {
             Step::Take { seq, items } => {
                 for item in items {
                     match item {
-                        Item::Object(object) => {
+                        Taken::Object(object) => {
                             self.upserts += 1;
                             let before = self.taken.insert(object.key(), (*object).clone());
                             self.redundant += u64::from(before.as_ref() == Some(&*object));
                         }
-                        Item::Gone(key) => {
+                        Taken::Gone(key) => {
                             self.deletes += 1;
                             assert!(self.taken.remove(&key).is_some(), "{key} was not there");
                         }

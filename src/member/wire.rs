@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::digest::hash_of_key;
 use super::proto;
 use super::proto::object::Object as Body;
 use crate::kube::convert::unusable;
@@ -104,11 +105,49 @@ fn address_to(address: &IpAddr) -> Vec<u8> {
 
 /// Why an object is left out.
 #[derive(Debug, PartialEq)]
-pub(super) enum Unfit {
+pub(super) enum Unfit<K = ObjectKey> {
     /// It cannot be told which it is.
     Unreadable(String),
     /// It makes no sense.
-    Invalid(ObjectKey, Vec<Invalid>),
+    Invalid(K, Vec<Invalid>),
+}
+
+/// What travels one way.
+pub(super) trait Content {
+    /// By which an object is known.
+    type Key: Clone + PartialEq + std::fmt::Debug + std::fmt::Display;
+    /// An object.
+    type Object: std::fmt::Debug;
+    /// The key of an object.
+    fn key(object: &Self::Object) -> Self::Key;
+    /// The hash of a key.
+    fn hash(key: &Self::Key) -> u64;
+    /// An object from its encoding.
+    ///
+    /// # Errors
+    /// Why it is left out.
+    fn decode(encoded: &[u8]) -> Result<Self::Object, Unfit<Self::Key>>;
+}
+
+/// What a cluster has, on its way to the primary.
+#[derive(Debug)]
+pub(super) struct Objects;
+
+impl Content for Objects {
+    type Key = ObjectKey;
+    type Object = Object;
+
+    fn key(object: &Object) -> ObjectKey {
+        object.key()
+    }
+
+    fn hash(key: &ObjectKey) -> u64 {
+        hash_of_key(key)
+    }
+
+    fn decode(encoded: &[u8]) -> Result<Object, Unfit> {
+        decode(encoded)
+    }
 }
 
 /// An object from its encoding.

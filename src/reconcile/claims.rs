@@ -17,6 +17,19 @@ pub fn service_name(service: &NamespacedName) -> String {
     format!("{}.{}.svc.{CLUSTERSET_ZONE}", service.name, service.namespace)
 }
 
+/// By which clients within a cluster know a Service of that name, whatever the cluster's own domain is: where one leads to
+/// the VIP (`kube::down`), requests for these names come.
+pub fn local_names(service: &NamespacedName) -> [String; 4] {
+    let NamespacedName { namespace, name } = service;
+    [
+        name.to_string(),
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+        // Envoy knows a `*` at the end of a domain.
+        format!("{name}.{namespace}.svc.*"),
+    ]
+}
+
 /// Why an access has no claim, or fewer than it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortfall {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::owner::Owner;
+use crate::kube::down::{Import, Reached};
 use crate::kube::kinds::{
     AccessVipStatus, ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, PolicyStatus, SnapshotPod,
     StatusCondition, VipPoolStatus, VirtualIpGateway, VirtualIpStatus,
@@ -36,6 +37,7 @@ pub(super) struct Told {
     dns_endpoints: BTreeMap<NamespacedName, Vec<DnsRecord>>,
     snapshots: BTreeMap<Pair, BTreeMap<ClusterName, Arc<SnapshotContent>>>,
     users: BTreeMap<NamespacedName, EndpointSnapshotStatus>,
+    imports: BTreeMap<Pair, Arc<Import>>,
     complete: bool,
 }
 
@@ -80,11 +82,21 @@ impl Owner {
             false => Vec::new(),
         };
         pairs.extend(gone);
+        let imports = self.changed_imports(&pairs, &mut told);
         let snapshots: Vec<(SnapshotKey, Option<Arc<SnapshotContent>>)> =
             pairs.into_iter().flat_map(|pair| self.changed_snapshots(pair, &mut told)).collect();
         let complete = !told.complete && self.knows_all();
         told.complete |= complete;
         self.told = told;
+        if let Some(down) = &self.outputs.down
+            && (complete || !imports.is_empty() || !snapshots.is_empty())
+        {
+            down.put(|news| {
+                news.imports.extend(imports);
+                news.snapshots.extend(snapshots.iter().cloned());
+                news.complete |= complete;
+            });
+        }
         if complete
             || [clusters.len(), accesses.len(), vips.len(), pools.len(), snapshots.len()].iter().any(|count| *count > 0)
             || [services.len(), dns_endpoints.len(), users.len(), policies.len()].iter().any(|count| *count > 0)
@@ -221,6 +233,34 @@ impl Owner {
             wanted.entry(id.clone()).or_default().push(record);
         }
         wanted
+    }
+
+    /// What clients of other clusters see of accesses' services.
+    fn changed_imports(&self, pairs: &BTreeSet<Pair>, told: &mut Told) -> Vec<(Reached, Option<Arc<Import>>)> {
+        let mut changed = Vec::new();
+        for pair in pairs {
+            let import = self.import_of(pair, told.bindings.get(pair)).map(Arc::new);
+            let before = match import.clone() {
+                Some(import) => told.imports.insert(pair.clone(), import),
+                None => told.imports.remove(pair),
+            };
+            if before != import {
+                let (access, service) = pair.clone();
+                changed.push(((service, access), import));
+            }
+        }
+        changed
+    }
+
+    fn import_of(&self, (access, service): &Pair, binding: Option<&Binding>) -> Option<Import> {
+        let claims = self.accesses.get(access)?.claims.get(service)?;
+        let access = self.world.access(access).filter(|access| access.per == VipPer::Service)?;
+        let merged = self.world.service_in(service, &access.clusters)?;
+        Some(Import {
+            ports: claims.first().map_or_else(Vec::new, |claim| claim.ports.clone()),
+            vips: binding.into_iter().flat_map(|(addresses, _)| addresses).copied().collect(),
+            clusters: merged.clusters,
+        })
     }
 
     fn touched_pairs(&self, touched: &Touched) -> BTreeSet<Pair> {

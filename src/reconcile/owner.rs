@@ -22,6 +22,7 @@ use super::views::{Desired, Turn, ViewKey, Views};
 use crate::ads;
 use crate::dns;
 use crate::feedback::{Feedback, Report};
+use crate::kube::down;
 use crate::kube::outbox::Outbox;
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName, NodeId};
@@ -59,6 +60,8 @@ pub struct Outputs {
     pub inventory: Inventory,
     /// What goes back to the primary's API server, where clusters are read from API servers.
     pub outbox: Option<Outbox>,
+    /// What all clusters shall have of it, where they are API servers too.
+    pub down: Option<down::Outbox>,
     /// What Policy objects say.
     pub declared: watch::Sender<Arc<Declared>>,
     /// Names.

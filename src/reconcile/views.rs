@@ -18,7 +18,7 @@ use crate::snapshot::{Edit, Reference, Resource, ResourceType, XdsSnapshot};
 use crate::vip::Audience;
 use crate::xds::{self, ClusterSpec, ListenerSpec, RouteSpec, Target};
 
-use super::claims::{pod_label, service_name};
+use super::claims::{local_names, pod_label, service_name};
 
 mod ahead;
 
@@ -415,7 +415,7 @@ impl Views {
         }
         let message = xds::route(&RouteSpec {
             name: &backend.name,
-            hostnames: backend.hostnames.iter().map(ToString::to_string).collect(),
+            hostnames: backend.hostnames.iter().map(ToString::to_string).chain(local_names(&backend.service)).collect(),
             cluster_hostnames: backend.cluster_hostnames.iter().map(|(n, c)| (n.to_string(), c.to_string())).collect(),
             addresses: backend.addresses.iter().copied().collect(),
             cluster: &backend.name,

@@ -12,7 +12,9 @@ use crate::cli::args;
 use crate::kube::apiserver::{ApiServer, MANAGER};
 use crate::kube::connect::Credential;
 use crate::kube::documents::documents;
-use crate::kube::join::{Address, Join, MADE_BY, Place, Said, Store, Word, info_title, kubeconfig, objection, word};
+use crate::kube::join::{
+    Address, Join, MADE_BY, Place, Said, Store, Word, info_title, kubeconfig, objection, of_sub_cluster, word,
+};
 use crate::kube::kinds::{ClusterInfoResource, StatusCondition};
 use crate::kube::manifest::Manifest;
 use crate::kube::rbac;
@@ -45,7 +47,7 @@ pub(super) async fn run(args: &args::Join, out: &mut dyn Write) -> anyhow::Resul
 
     say(out, &format!("On {}:", sub.shown()))?;
     namespace(&sub, sub_namespace, out).await?;
-    for manifest in rbac::sub_cluster(sub_namespace) {
+    for manifest in of_sub_cluster(sub_namespace)? {
         apply(&sub, &manifest, out).await?;
     }
     let token = sub.token(sub_namespace, rbac::READER, args.token_ttl).await?;
@@ -158,7 +160,7 @@ pub(super) async fn apply(server: &ApiServer, manifest: &Manifest, out: &mut dyn
 /// Prints what would be made, and sends nothing. What an earlier joining said is not known then.
 fn print(join: &Join, sub_namespace: &str, address: &Address, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut of_sub = vec![rbac::namespace(sub_namespace).labelled(MADE_BY, MANAGER)];
-    of_sub.extend(rbac::sub_cluster(sub_namespace));
+    of_sub.extend(of_sub_cluster(sub_namespace)?);
     let place = join.place(None);
     let text = kubeconfig(&join.name, address, "<token>")?;
     let of_primary = [

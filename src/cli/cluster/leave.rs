@@ -49,6 +49,9 @@ pub(super) async fn run(args: &args::Leave, out: &mut dyn Write) -> anyhow::Resu
     }
     let Some(sub) = sub else { return Ok(()) };
     say(out, &format!("On {}:", sub.shown()))?;
+    for (what, count) in sub.remove_what_came_down().await? {
+        say(out, &format!("{count} {what} deleted"))?;
+    }
     let secret = is_pushed.then(|| member_secret(&args.name, namespace, ""));
     for manifest in secret.iter().chain(rbac::sub_cluster(namespace).iter().rev()) {
         let was_there = sub.remove(manifest).await?;

@@ -13,7 +13,7 @@ use super::say;
 use crate::cli::args;
 use crate::kube::apiserver::{ApiServer, MANAGER};
 use crate::kube::documents::documents;
-use crate::kube::join::{Join, MADE_BY, Place as KubeconfigPlace, member_secret, objection};
+use crate::kube::join::{Join, MADE_BY, Place as KubeconfigPlace, member_secret, objection, of_sub_cluster};
 use crate::kube::kinds::ClusterInfoResource;
 use crate::kube::manifest::Manifest;
 use crate::kube::rbac;
@@ -26,7 +26,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(super) async fn run(args: &args::Join, join: &Join, out: &mut dyn Write) -> anyhow::Result<()> {
     let sub_namespace = args.namespace.as_deref().unwrap_or(rbac::NAMESPACE);
     if args.dry_run {
-        let of_sub = documents(&of_sub(join, sub_namespace, "<file with a key>"))?;
+        let of_sub = documents(&of_sub(join, sub_namespace, "<file with a key>")?)?;
         write!(
             out,
             "# On the sub-cluster:\n{of_sub}---\n# On the primary:\n{}",
@@ -46,7 +46,7 @@ pub(super) async fn run(args: &args::Join, join: &Join, out: &mut dyn Write) -> 
             bail!("{why}; --force joins all the same");
         }
     }
-    let objects = of_sub(join, sub_namespace, &file(&args.member, &join.name)?);
+    let objects = of_sub(join, sub_namespace, &file(&args.member, &join.name)?)?;
     match (&sub, &args.member.out) {
         (Some(sub), _) => {
             say(out, &format!("On {}:", sub.shown()))?;
@@ -82,11 +82,11 @@ pub(super) async fn run(args: &args::Join, join: &Join, out: &mut dyn Write) -> 
 }
 
 /// What there is in the sub-cluster: the rights of its member, and what that is given.
-fn of_sub(join: &Join, sub_namespace: &str, file: &str) -> Vec<Manifest> {
+fn of_sub(join: &Join, sub_namespace: &str, file: &str) -> anyhow::Result<Vec<Manifest>> {
     let mut objects = vec![rbac::namespace(sub_namespace).labelled(MADE_BY, MANAGER)];
-    objects.extend(rbac::sub_cluster(sub_namespace));
+    objects.extend(of_sub_cluster(sub_namespace)?);
     objects.push(member_secret(&join.name, sub_namespace, file));
-    objects
+    Ok(objects)
 }
 
 /// The file of a new certificate.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core_v1;
 use k8s_openapi::api::discovery::v1 as discovery_v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Conversion, Converted, NameRule, created_at, id_of, labels_of, name_of, no_namespace, unusable};
+use crate::kube::down::LABEL;
 use crate::kube::field::{Faults, Invalid};
 use crate::kube::names;
 use crate::model::object::{
@@ -20,13 +22,22 @@ use crate::model::object::{
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const WEIGHT_ANNOTATION: &str = "causeway.dev/weight";
 
+const CAME_DOWN: &str = "objects that Causeway made in a sub-cluster, which are no source";
 const NOT_TCP: &str = "ports that are not TCP";
+
+/// Whether Causeway made the object from what other clusters have.
+fn came_down(metadata: &ObjectMeta) -> bool {
+    metadata.labels.as_ref().and_then(|labels| labels.get(LABEL)).is_some_and(|value| value == "true")
+}
 
 /// A `v1` Service. Ports that are not TCP are left out, and so are Services of type ExternalName.
 ///
 /// # Errors
 /// Lists every field that an API server would refuse.
 pub fn service(service: &core_v1::Service) -> Converted {
+    if came_down(&service.metadata) {
+        return Ok(Conversion::nothing(CAME_DOWN));
+    }
     let mut faults = Faults::default();
     let id = id_of(&service.metadata, NameRule::Label, &mut faults);
     let spec = service.spec.clone().unwrap_or_default();
@@ -121,6 +132,9 @@ fn protocol(app_protocol: Option<&str>, port_name: &str) -> Protocol {
 /// # Errors
 /// Lists every field that an API server would refuse.
 pub fn endpoint_slice(slice: &discovery_v1::EndpointSlice) -> Converted {
+    if came_down(&slice.metadata) {
+        return Ok(Conversion::nothing(CAME_DOWN));
+    }
     let mut faults = Faults::default();
     let id = id_of(&slice.metadata, NameRule::Subdomain, &mut faults);
     let family = match slice.address_type.as_str() {

@@ -29,6 +29,7 @@ pub(super) fn draft() -> Draft {
         .label(&format!("{excluded}[]"), "write a namespace's whole name; patterns are not understood")
         .default("spec.syncDown", json!({}))
         .default("spec.syncDown.accesses", json!("All"))
+        .default("spec.syncDown.pods", json!("Primary"))
         .column("Role", "string", ".spec.role")
         .column("State", "string", ".status.state")
         .column("Services", "integer", ".status.counts.services")

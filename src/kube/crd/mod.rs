@@ -26,6 +26,11 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     drafts().into_iter().map(Draft::finish).collect()
 }
 
+/// The definition of what sub-clusters are given of Causeway's kinds.
+pub fn snapshot() -> CustomResourceDefinition {
+    snapshot::draft().finish()
+}
+
 fn drafts() -> Vec<Draft> {
     vec![cluster::draft(), access::draft(), pool::draft(), vip::draft(), snapshot::draft(), policy::draft()]
 }

@@ -159,6 +159,18 @@ pub struct NamespacesSpec {
 pub struct SyncDownSpec {
     /// All accesses where not said.
     pub accesses: Option<SyncDown>,
+    /// The primary's where not said.
+    pub pods: Option<SyncedPods>,
+}
+
+/// Whose pods are written to a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SyncedPods {
+    /// The primary's.
+    #[default]
+    Primary,
+    /// Those of all other clusters.
+    All,
 }
 
 /// Which accesses are written to a cluster.

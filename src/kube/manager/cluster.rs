@@ -13,6 +13,7 @@ use super::holdings::{Closed, Holdings, State};
 use super::rehearsal::Rehearsal;
 use super::report::{Facts, connection};
 use crate::kube::connect::{self, Credential, Refused};
+use crate::kube::down::{self, Applying, Board, Scope};
 use crate::kube::watch::{Session, Told};
 use crate::model::id::ClusterName;
 use crate::model::object::ObjectKind;
@@ -45,6 +46,8 @@ pub(super) struct Order {
     pub wanted: Wanted,
     /// `metadata.generation` of its ClusterInfo.
     pub generation: i64,
+    /// What comes down to it.
+    pub scope: Scope,
 }
 
 /// A checked way to a cluster.
@@ -97,11 +100,20 @@ pub(super) struct Reader {
     is_worn: bool,
     /// The reason that was logged of why the kubeconfig that is wanted is not in use.
     told_refused: &'static str,
+    /// Where stands what the cluster shall have; of a member's own reader, the member knows.
+    board: Option<Board>,
+    /// What comes down to it is being written.
+    applying: Option<(Scope, Applying)>,
 }
 
 impl Reader {
     /// A reader of these kinds, which goes on from what is known.
-    pub fn new(mut holdings: Holdings, kinds: Vec<ObjectKind>, orders: watch::Receiver<Order>) -> Self {
+    pub fn new(
+        mut holdings: Holdings,
+        kinds: Vec<ObjectKind>,
+        orders: watch::Receiver<Order>,
+        board: Option<Board>,
+    ) -> Self {
         holdings.restart_listings();
         Self {
             holdings,
@@ -117,6 +129,8 @@ impl Reader {
             started: Instant::now(),
             is_worn: false,
             told_refused: "",
+            board,
+            applying: None,
         }
     }
 
@@ -200,6 +214,7 @@ impl Reader {
 
     fn use_session(&mut self, session: Session) {
         self.active = Some(session);
+        self.applying = None;
         self.done.clear();
         self.failing.clear();
         self.is_worn = false;
@@ -221,10 +236,11 @@ impl Reader {
                     self.holdings.remember(&identity.uid).await;
                 } else {
                     let why = another_cluster(&self.holdings.name, known, &identity.uid);
-                    (self.active, self.way, self.refused) = (None, None, Some(why));
+                    (self.active, self.way, self.refused, self.applying) = (None, None, Some(why), None);
                 }
             }
         }
+        self.apply_down();
         let trouble = self.trouble(now);
         match &trouble {
             Some((since, why)) if now.duration_since(*since) >= STALE_AFTER => {
@@ -237,6 +253,24 @@ impl Reader {
         }
         self.report(trouble.as_ref().map(|(_, why)| why));
         Ok(())
+    }
+
+    /// Has what comes down written by the session that is read: it is known which cluster that is.
+    fn apply_down(&mut self) {
+        let Some(board) = &self.board else { return };
+        let scope = self.orders.borrow().scope.clone();
+        match &self.applying {
+            Some((known, _)) if *known == scope => {}
+            _ => self.applying = None,
+        }
+        if let (Some(session), None) = (self.active.as_ref().filter(|session| session.has_begun()), &self.applying) {
+            let cluster = &self.holdings.name;
+            let inbox = board.inbox(cluster, scope.clone());
+            self.applying = Some((scope, down::start(session.client(), inbox, board.counters(cluster))));
+        }
+        if let Some((_, applying)) = &self.applying {
+            board.tell(&self.holdings.name, &applying.summary.borrow());
+        }
     }
 
     fn is_read(&self) -> bool {
@@ -351,6 +385,8 @@ impl Reader {
             Some(Way::Kubeconfig { credential, in_config_map, .. }) => (Some(&**credential), *in_config_map),
             _ => (None, false),
         };
+        let down = self.applying.as_ref().filter(|(scope, _)| scope.accesses);
+        let down = down.map(|(_, applying)| applying.summary.borrow().clone());
         let connection = connection(&Facts {
             generation: self.orders.borrow().generation,
             identity: pulse.identity.as_ref(),
@@ -361,6 +397,7 @@ impl Reader {
             credential,
             expires_at: credential.and_then(|credential| credential.expires_at),
             in_config_map,
+            down: down.as_ref(),
         });
         self.holdings.report(connection);
     }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Problem;
 use crate::kube::connect::{Identity, Refused};
+use crate::kube::down::{Inbox, Summary};
 use crate::kube::watch::Item;
 use crate::model::id::ClusterName;
 use crate::model::object::{Object, ObjectKey};
@@ -37,6 +38,8 @@ pub enum FromMember {
     Reads(Option<Refused>),
     /// All that is wrong in the cluster's objects, by the member's word.
     Problems(Vec<Problem>),
+    /// How far its cluster has what comes down.
+    Down(Summary),
 }
 
 /// What the world was told of an object before the member came.
@@ -57,6 +60,8 @@ pub struct Seat {
     pub known: Vec<Known>,
     /// Takes what is told.
     pub news: mpsc::Sender<FromMember>,
+    /// What the cluster shall have.
+    pub down: Inbox,
 }
 
 /// What the cluster manager is asked.

@@ -26,7 +26,8 @@ use self::holdings::{Holdings, Outlets};
 use self::kept::Kept;
 use self::pushed::Pushed;
 use super::connect::{self, Refused};
-use super::kinds::{ClusterInfoResource, KubeconfigSource};
+use super::down::{Board, Scope};
+use super::kinds::{ClusterInfoResource, KubeconfigSource, SyncDown, SyncedPods};
 use super::outbox::{ClusterConnection, Outbox};
 use super::watch::{OF_ALL, OF_PRIMARY};
 use crate::model::id::ClusterName;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     /// Where the managers of clusters with `spec.source.member` are let in; without it none are.
     pub members: Option<Members>,
+    /// What all clusters shall have.
+    pub board: Board,
 }
 
 /// Whether a cluster is read by its API server, or its own manager dials in.
@@ -167,10 +170,10 @@ pub async fn read_own(
 ) -> anyhow::Result<()> {
     connect::primary(kubeconfig.as_deref()).await?;
     let outlets = Outlets { out, outbox, memory: None };
-    let order = Order { wanted: Wanted::Primary(kubeconfig), generation: 0 };
+    let order = Order { wanted: Wanted::Primary(kubeconfig), ..Order::default() };
     // Kept to the end: a reader without orders ends.
     let (_orders, receiver) = watch::channel(order);
-    Reader::new(Holdings::new(cluster, false, String::new(), outlets), OF_ALL.to_vec(), receiver).run().await;
+    Reader::new(Holdings::new(cluster, false, String::new(), outlets), OF_ALL.to_vec(), receiver, None).run().await;
     Ok(())
 }
 
@@ -187,7 +190,7 @@ impl Manager {
                 true => Wanted::Primary(self.settings.kubeconfig.clone()),
                 false => Wanted::Waiting,
             };
-            self.order(&cluster, Order { wanted, generation: 0 }).await;
+            self.order(&cluster, Order { wanted, ..Order::default() }).await;
         }
     }
 
@@ -215,11 +218,15 @@ impl Manager {
         });
         let (orders, receiver) = watch::channel(order);
         let task = match mode {
-            Mode::Push => tokio::spawn(Pushed::new(holdings, receiver, self.settings.members.clone()).run()),
+            Mode::Push => {
+                let Settings { members, board, .. } = &self.settings;
+                tokio::spawn(Pushed::new(holdings, receiver, members.clone(), board.clone()).run())
+            }
             Mode::Pull => {
                 let of_primary = is_primary.then_some(OF_PRIMARY).into_iter().flatten();
                 let kinds = OF_ALL.into_iter().chain(of_primary).collect();
-                tokio::spawn(Reader::new(holdings, kinds, receiver).run())
+                let board = Some(self.settings.board.clone());
+                tokio::spawn(Reader::new(holdings, kinds, receiver, board).run())
             }
         };
         self.running.insert(cluster.clone(), Running { orders, mode, task });
@@ -273,7 +280,8 @@ impl Manager {
         } else {
             return self.not_read(name.clone(), generation);
         };
-        self.order(name, Order { wanted, generation }).await;
+        let scope = scope(info);
+        self.order(name, Order { wanted, generation, scope }).await;
     }
 
     /// Says that a cluster of another source is not read by this manager.
@@ -293,6 +301,7 @@ impl Manager {
             credential: None,
             expires_at: None,
             in_config_map: false,
+            down: None,
         };
         let connection: ClusterConnection = report::connection(&facts);
         self.outbox.put(|waiting| drop(waiting.connections.insert(name, Some(connection))));
@@ -309,12 +318,24 @@ impl Manager {
         if let Some(members) = &self.settings.members {
             members.close(name);
         }
+        self.settings.board.forget(name);
         self.uids.remove(name);
         self.kept.forget(name);
         self.outbox.put(|waiting| drop(waiting.connections.insert(name.clone(), None)));
         tracing::info!(cluster = %name, "a cluster is gone with its ClusterInfo");
         let _ = self.out.send(Tell::Problems(name.clone(), Vec::new())).await;
         let _ = self.out.send(Tell::Changes(vec![Change::Forget { cluster: name.clone() }])).await;
+    }
+}
+
+/// What comes down to a cluster, by its ClusterInfo's word.
+fn scope(info: &ClusterInfoResource) -> Scope {
+    let said = info.spec.sync_down.clone().unwrap_or_default();
+    let excluded = info.spec.namespaces.clone().and_then(|namespaces| namespaces.exclude).unwrap_or_default();
+    Scope {
+        accesses: said.accesses.unwrap_or_default() == SyncDown::All,
+        all_pods: said.pods.unwrap_or_default() == SyncedPods::All,
+        excluded: excluded.iter().map(|namespace| namespace.as_str().into()).collect(),
     }
 }
 

@@ -12,6 +12,7 @@ use super::holdings::{Closed, Holdings, State};
 use super::members::{self, Asked, FromMember, Knock, Known, Members, Seat};
 use super::report::{Facts, connection};
 use crate::kube::connect::{Identity, Refused};
+use crate::kube::down::{Board, Scope, Summary};
 use crate::kube::watch::{Item, OF_ALL};
 use crate::model::object::{Object, ObjectKey, ObjectKind};
 
@@ -24,6 +25,10 @@ struct Guest {
     is_synced: bool,
     /// Since when it cannot read its cluster, and why.
     failing: Option<(Instant, Refused)>,
+    /// What comes down to it, of which it was told to begin with.
+    scope: Scope,
+    /// How far it is with that.
+    down: Option<Summary>,
 }
 
 pub(super) struct Pushed {
@@ -31,6 +36,7 @@ pub(super) struct Pushed {
     orders: watch::Receiver<Order>,
     /// Where members knock; without it this process lets none in.
     members: Option<Members>,
+    board: Board,
     guest: Option<Guest>,
     /// Since when there is none.
     alone_since: Instant,
@@ -43,7 +49,7 @@ pub(super) struct Pushed {
 
 impl Pushed {
     /// Goes on from what is known.
-    pub fn new(mut holdings: Holdings, orders: watch::Receiver<Order>, members: Option<Members>) -> Self {
+    pub fn new(mut holdings: Holdings, orders: watch::Receiver<Order>, members: Option<Members>, board: Board) -> Self {
         static LIVES: AtomicU64 = AtomicU64::new(1);
         holdings.restart_listings();
         // Of what another reader told, the forms are not at hand.
@@ -52,6 +58,7 @@ impl Pushed {
             holdings,
             orders,
             members,
+            board,
             guest: None,
             alone_since: Instant::now(),
             refused: None,
@@ -101,8 +108,11 @@ impl Pushed {
         self.holdings.forget_faults().await?;
         let (news, receiver) = members::news();
         self.refused = None;
-        self.guest = Some(Guest { identity, expires_at, news: receiver, is_synced: false, failing: None });
-        if answer.send(Ok(Seat { life: self.life, known, news })).is_err() {
+        let scope = self.orders.borrow().scope.clone();
+        let down = self.board.inbox(&self.holdings.name, scope.clone());
+        self.guest =
+            Some(Guest { identity, expires_at, news: receiver, is_synced: false, failing: None, scope, down: None });
+        if answer.send(Ok(Seat { life: self.life, known, news, down })).is_err() {
             self.left();
         }
         Ok(())
@@ -165,6 +175,10 @@ impl Pushed {
             }
             Some(FromMember::Reads(why)) => guest.failing = why.map(|why| (Instant::now(), why)),
             Some(FromMember::Problems(problems)) => self.holdings.set_said(problems).await?,
+            Some(FromMember::Down(summary)) => {
+                self.board.tell(&self.holdings.name, &summary);
+                guest.down = Some(summary);
+            }
         }
         Ok(())
     }
@@ -191,6 +205,11 @@ impl Pushed {
 
     /// Does what time calls for.
     async fn look(&mut self) -> Result<(), Closed> {
+        // What shall come down has changed: the member comes again, and is told anew.
+        let scope = self.orders.borrow().scope.clone();
+        if self.guest.as_ref().is_some_and(|guest| guest.scope != scope) {
+            self.left();
+        }
         let trouble = self.trouble();
         match &trouble {
             Some((since, why)) if since.elapsed() >= STALE_AFTER => {
@@ -215,6 +234,7 @@ impl Pushed {
             credential: None,
             expires_at: guest.and_then(|guest| guest.expires_at),
             in_config_map: false,
+            down: guest.filter(|guest| guest.scope.accesses).and_then(|guest| guest.down.as_ref()),
         });
         self.holdings.report(connection);
         Ok(())

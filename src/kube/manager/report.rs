@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::kube::connect::{Credential, Identity, Refused};
+use crate::kube::down::Summary;
 use crate::kube::kinds::StatusCondition;
 use crate::kube::outbox::ClusterConnection;
 
@@ -21,6 +22,8 @@ pub(super) struct Facts<'a> {
     /// When what proves us, or a member, ends.
     pub expires_at: Option<Timestamp>,
     pub in_config_map: bool,
+    /// How far it has what comes down, where anything does.
+    pub down: Option<&'a Summary>,
 }
 
 /// The connection as its ClusterInfo says it.
@@ -70,6 +73,11 @@ pub(super) fn connection(facts: &Facts<'_>) -> ClusterConnection {
             _ => condition("CredentialSafe", true, "Safe", String::new()),
         });
     }
+    conditions.extend(facts.down.map(|down| match &down.trouble {
+        Some(why) => condition("SyncedDown", false, why.reason, why.to_string()),
+        None if down.is_done => condition("SyncedDown", true, "Written", String::new()),
+        None => condition("SyncedDown", false, "Writing", String::new()),
+    }));
     ClusterConnection {
         server_version: facts.identity.map(|identity| identity.version.clone()).unwrap_or_default(),
         cluster_uid: facts.uid.to_owned(),

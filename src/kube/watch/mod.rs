@@ -91,6 +91,11 @@ impl Session {
         Self { client, pulse, told, sender: Some(sender), cancel: cancel.clone(), _end: cancel.drop_guard() }
     }
 
+    /// The way to the API server.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Whether it is being read.
     pub fn has_begun(&self) -> bool {
         self.sender.is_none()

@@ -2,7 +2,6 @@
 //! What is there is watched, so that only what differs is written: nothing, while nothing changes.
 
 mod seen;
-mod slices;
 mod status;
 mod wanted;
 
@@ -24,29 +23,18 @@ use self::wanted::Wanted;
 use super::connect::explain;
 use super::kinds::SnapshotOwner;
 use super::outbox::{Outbox, SnapshotKey};
+use super::queue::Queue;
+use super::slices;
 use super::virtual_ips::MANAGER;
 use crate::model::id::NamespacedName;
 
 /// Messages of watches that wait.
 const NEWS: usize = 256;
-/// Writes that are under way at once.
-const AT_ONCE: usize = 8;
-/// An object is written at once, and then not again for so long: what changes often is written in its latest form.
-const REST: Duration = Duration::from_secs(1);
 /// How long after the start only what is complete is written: what is on its way to where it was before a restart is
 /// nobody's news.
 const START: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Pauses after a write that failed, growing.
-const PAUSES: [Duration; 5] = [
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(15),
-];
-
 /// What was written, for metrics.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -83,10 +71,7 @@ struct Writer {
     /// Of the kinds that are being listed: what was not told yet.
     unlisted: HashMap<Kind, BTreeSet<Target>>,
     listed: BTreeSet<Kind>,
-    dirty: BTreeSet<Target>,
-    /// Not to be written before then, and how often it failed.
-    resting: HashMap<Target, (Instant, usize)>,
-    under_way: BTreeSet<Target>,
+    queue: Queue<Target>,
     writes: JoinSet<(Target, Done)>,
 }
 
@@ -105,9 +90,7 @@ pub async fn run(client: Client, outbox: Outbox, counters: Arc<Counters>, shutdo
         there: BTreeMap::new(),
         unlisted: HashMap::new(),
         listed: BTreeSet::new(),
-        dirty: BTreeSet::new(),
-        resting: HashMap::new(),
-        under_way: BTreeSet::new(),
+        queue: Queue::new(),
         writes: JoinSet::new(),
     };
     loop {
@@ -137,11 +120,11 @@ impl Writer {
         let there = &self.there;
         let was_complete = self.wanted.is_complete;
         let touched = self.wanted.take(outbox.take(), |key| count_of(there, key));
-        self.dirty.extend(touched);
+        self.queue.extend(touched);
         if self.wanted.is_complete && !was_complete {
             // What is there and nobody spoke of is looked at too.
             let others = |target: &&Target| target.kind.is_made() || target.kind == Kind::Service;
-            self.dirty.extend(self.there.keys().filter(others).cloned());
+            self.queue.extend(self.there.keys().filter(others).cloned());
         }
     }
 
@@ -175,17 +158,17 @@ impl Writer {
         let is_another = before.is_none_or(|before| before.uid != seen.uid);
         if target.kind == Kind::ClusterAccess && is_another {
             // Its snapshots say whose they are.
-            self.dirty.extend(self.wanted.made_for(&target.id));
+            self.queue.extend(self.wanted.made_for(&target.id));
         }
-        self.dirty.extend(self.wanted.told_by(&target));
+        self.queue.extend(self.wanted.told_by(&target));
         self.there.insert(target.clone(), seen);
-        self.dirty.insert(target);
+        self.queue.add(target);
     }
 
     fn gone(&mut self, target: Target) {
-        self.dirty.extend(self.wanted.told_by(&target));
+        self.queue.extend(self.wanted.told_by(&target));
         self.there.remove(&target);
-        self.dirty.insert(target);
+        self.queue.add(target);
     }
 
     /// Begins what can be begun; says when there will be more.
@@ -197,76 +180,57 @@ impl Writer {
         if !self.wanted.is_complete && !starting.is_zero() {
             return Some(starting);
         }
-        let mut next: Option<Instant> = None;
-        let mut settled = Vec::new();
         let text = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string();
-        for target in &self.dirty {
-            if self.writes.len() >= AT_ONCE {
-                break;
-            }
-            if self.under_way.contains(target) {
-                continue;
-            }
-            if let Some((until, _)) = self.resting.get(target).filter(|(until, _)| *until > now) {
-                next = Some(next.map_or(*until, |next| next.min(*until)));
-                continue;
-            }
-            settled.push(target.clone());
-            let Some(step) = self.step(target, &text) else { continue };
-            self.under_way.insert(target.clone());
-            self.writes.spawn(write(self.client.clone(), target.clone(), step, self.counters.clone()));
+        let (there, wanted) = (&self.there, &self.wanted);
+        let (begun, pause) = self.queue.begin(now, |target| step(wanted, there, target, &text));
+        for (target, step) in begun {
+            self.writes.spawn(write(self.client.clone(), target, step, self.counters.clone()));
         }
-        for target in settled {
-            self.dirty.remove(&target);
-            if !self.under_way.contains(&target) {
-                self.resting.remove(&target);
-            }
-        }
-        next.map(|at| at.saturating_duration_since(now))
-    }
-
-    /// What is to be done with an object next.
-    fn step(&self, target: &Target, now: &str) -> Option<Step> {
-        let there = self.there.get(target);
-        if self.wanted.is_made(target) {
-            if there.is_some_and(|seen| seen.writer == Hand::Other && seen.owner == SnapshotOwner::User) {
-                tracing::warn!(%target, "somebody else's object has the name of one of Causeway's; it is left alone: give it another name");
-                return None;
-            }
-            let access = self.wanted.access_of(target).and_then(|access| self.there.get(&access));
-            let (hash, object) = self.wanted.object(target, access.map_or("", |access| &access.uid))?;
-            if there.is_none_or(|seen| seen.content != hash) {
-                return Some(Step::Apply(object));
-            }
-        } else if target.kind.is_made()
-            && let Some(seen) = there.filter(|seen| seen.writer == Hand::Causeway)
-            && (target.kind == Kind::DnsEndpoint || seen.owner == SnapshotOwner::System)
-        {
-            return self.wanted.is_complete.then(|| Step::Delete { uid: seen.uid.clone() });
-        }
-        let leftover = target.kind == Kind::Service && !self.wanted.is_complete;
-        if leftover { None } else { self.wanted.status(target, &self.there, now).map(Step::Status) }
+        pause
     }
 
     fn ended(&mut self, done: Result<(Target, Done), tokio::task::JoinError>) {
         let Ok((target, done)) = done else { return };
-        self.under_way.remove(&target);
         let now = Instant::now();
         match done {
             Done::There(seen) => {
-                self.resting.insert(target.clone(), (now + REST, 0));
+                self.queue.written(&target, now);
                 self.see(target, *seen);
             }
-            Done::Gone => self.gone(target),
+            Done::Gone => {
+                self.queue.gone(&target);
+                self.gone(target);
+            }
             Done::Failed(why) => {
                 self.counters.failures.fetch_add(1, Ordering::Relaxed);
-                let failed = self.resting.get(&target).map_or(0, |(_, failed)| *failed);
                 tracing::warn!(%target, why, "an object cannot be written");
-                self.resting.insert(target.clone(), (now + PAUSES[failed.min(PAUSES.len() - 1)], failed + 1));
-                self.dirty.insert(target);
+                self.queue.failed(target, now);
             }
         }
     }
+}
+
+/// What is to be done with an object next.
+fn step(wanted: &Wanted, all: &BTreeMap<Target, Seen>, target: &Target, now: &str) -> Option<Step> {
+    let there = all.get(target);
+    if wanted.is_made(target) {
+        if there.is_some_and(|seen| seen.writer == Hand::Other && seen.owner == SnapshotOwner::User) {
+            tracing::warn!(%target, "somebody else's object has the name of one of Causeway's; it is left alone: give it another name");
+            return None;
+        }
+        let access = wanted.access_of(target).and_then(|access| all.get(&access));
+        let (hash, object) = wanted.object(target, access.map_or("", |access| &access.uid))?;
+        if there.is_none_or(|seen| seen.content != hash) {
+            return Some(Step::Apply(object));
+        }
+    } else if target.kind.is_made()
+        && let Some(seen) = there.filter(|seen| seen.writer == Hand::Causeway)
+        && (target.kind == Kind::DnsEndpoint || seen.owner == SnapshotOwner::System)
+    {
+        return wanted.is_complete.then(|| Step::Delete { uid: seen.uid.clone() });
+    }
+    let leftover = target.kind == Kind::Service && !wanted.is_complete;
+    if leftover { None } else { wanted.status(target, all, now).map(Step::Status) }
 }
 
 /// How many objects there are of an access's pods in a cluster.

@@ -14,12 +14,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::slices;
 use crate::kube::kinds::{
     ClusterAccessResource, ClusterInfoResource, EndpointSnapshotResource, EndpointSnapshotSpec, PolicyResource,
     SnapshotOwner, VipPoolResource, VirtualIpResource,
 };
 use crate::kube::outbox::DnsRecord;
+use crate::kube::slices::{self, LABELS};
 use crate::kube::virtual_ips::MANAGER;
 use crate::model::id::NamespacedName;
 
@@ -249,10 +249,6 @@ struct DnsSpec {
 fn label<'a>(object: &'a DynamicObject, key: &str) -> &'a str {
     object.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map_or("", String::as_str)
 }
-
-/// Labels of Causeway's own EndpointSnapshots.
-pub(super) const LABELS: [&str; 4] =
-    ["app.kubernetes.io/managed-by", "causeway.dev/access", "causeway.dev/cluster", "causeway.dev/service"];
 
 /// The hash of what Causeway writes of an EndpointSnapshot.
 pub(super) fn hash(spec: &EndpointSnapshotSpec, labels: &[(&str, &str)], owner_uid: &str) -> u64 {

@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::seen::{Kind, LABELS, Seen, Target, Writer, hash, hash_dns};
-use super::{slices, status};
+use super::seen::{Kind, Seen, Target, Writer, hash, hash_dns};
+use super::status;
 use crate::kube::kinds::{
-    API_VERSION, ClusterAccessStatus, EndpointSnapshotSpec, EndpointSnapshotStatus, PolicyStatus, SnapshotOwner,
-    StatusCondition, VipPoolStatus, VirtualIpStatus,
+    API_VERSION, ClusterAccessStatus, EndpointSnapshotStatus, PolicyStatus, StatusCondition, VipPoolStatus,
+    VirtualIpStatus,
 };
 use crate::kube::outbox::{
     ClusterConnection, ClusterSeen, DnsRecord, ServiceAddresses, SnapshotContent, SnapshotKey, Waiting,
 };
+use crate::kube::slices::{self, LABELS};
 use crate::kube::virtual_ips::{address_of, name_of};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{ObjectKey, ObjectKind};
@@ -265,24 +266,15 @@ impl Wanted {
     fn slice_object(&self, target: &Target, access_uid: &str) -> Option<(u64, Value)> {
         let slice = self.slices.get(&target.id)?;
         let Sliced { content, count } = self.sliced.get(&slice.key)?;
-        let SnapshotKey { access, service, cluster } = &slice.key;
-        let pods = content.pods.iter().filter(|pod| slices::index(&pod.name, *count) == slice.index);
-        let spec = EndpointSnapshotSpec {
-            owner: Some(SnapshotOwner::System),
-            access: access.name.to_string(),
-            service: Some(service.name.to_string()),
-            cluster: Some(cluster.to_string()),
-            pods: pods.cloned().collect(),
-        };
-        let short = |text: &str| slices::shortened(text, 63);
-        let values = ["causeway".to_owned(), short(&access.name), short(cluster.as_str()), short(&service.name)];
-        let labels: Vec<(&str, &str)> = LABELS.into_iter().zip(values.iter().map(String::as_str)).collect();
+        let spec = slices::spec(&slice.key, content, slice.index, *count);
+        let values = slices::labels(&slice.key);
+        let labels: Vec<(&str, &str)> = values.iter().map(|(label, value)| (*label, value.as_str())).collect();
         let mut metadata = json!({
             "name": target.id.name,
             "namespace": target.id.namespace,
             "labels": labels.iter().copied().collect::<BTreeMap<&str, &str>>(),
         });
-        own(&mut metadata, &access.name, access_uid);
+        own(&mut metadata, &slice.key.access.name, access_uid);
         let body = json!({
             "apiVersion": API_VERSION, "kind": "EndpointSnapshot", "metadata": metadata, "spec": spec,
         });

@@ -48,6 +48,7 @@ impl Rig {
             dns,
             nameservers: Vec::new(),
             outbox: None,
+            down: None,
         };
         let (events, receiver) = mpsc::channel(64);
         let shutdown = CancellationToken::new();

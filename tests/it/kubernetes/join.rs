@@ -223,15 +223,20 @@ fn the_credential_reads_what_is_served_and_nothing_else() {
     {
         assert!(may(east, reader, what), "{what}");
     }
-    let kinds = ["secrets", "configmaps", "serviceaccounts", "roles", "namespaces", "deployments.apps", "leases"];
+    let kinds = ["secrets", "configmaps", "serviceaccounts", "roles", "deployments.apps", "leases"];
     for kind in kinds {
         for verb in ["get", "list", "watch"] {
             assert!(!may(east, reader, &format!("{verb} {kind} -A")), "{verb} {kind}");
         }
     }
-    for kind in
-        ["services", "pods", "endpointslices", "nodes", "namespaces", "secrets", "pods/exec", "serviceaccounts/token"]
-    {
+    // What comes down is written, and nothing else.
+    for kind in ["services", "endpointslices", "endpointsnapshots.causeway.dev"] {
+        for verb in ["create", "update", "delete"] {
+            assert!(may(east, reader, &format!("{verb} {kind} -A")), "{verb} {kind}");
+        }
+        assert!(!may(east, reader, &format!("deletecollection {kind} -A")), "{kind}");
+    }
+    for kind in ["pods", "nodes", "namespaces", "secrets", "pods/exec", "serviceaccounts/token"] {
         for verb in ["create", "update", "patch", "delete"] {
             assert!(!may(east, reader, &format!("{verb} {kind} -A")), "{verb} {kind}");
         }

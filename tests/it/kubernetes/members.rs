@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::setup::{Setup, install_crds, wait_cluster};
@@ -45,8 +47,8 @@ impl Scene {
         self.plane.wait_ready();
     }
 
-    /// Joins a cluster whose member dials in; gives the member's file.
-    pub fn join(&self, name: &str) -> PathBuf {
+    /// Lets a cluster join whose member dials in; gives the file of what its people are to apply there.
+    fn joined(&self, name: &str) -> PathBuf {
         let objects = self.setup.dir.path().join(format!("{name}.yaml"));
         let address = self.via.unwrap_or(self.door).to_string();
         let output = causeway()
@@ -61,6 +63,23 @@ impl Scene {
             .expect("the binary runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         println!("{}", String::from_utf8_lossy(&output.stdout));
+        objects
+    }
+
+    /// The same of a cluster that there is none of; gives the file of its member.
+    pub fn pushed_file(&self, name: &str) -> PathBuf {
+        let text = std::fs::read_to_string(self.joined(name)).expect("it was written");
+        let secret = text.split("\n---\n").find(|document| document.contains("kind: Secret")).expect("a Secret");
+        let secret: Value = serde_yaml_ng::from_str(secret).expect("YAML");
+        let file = secret["data"]["member.yaml"].as_str().expect("the file");
+        let path = self.setup.dir.path().join(format!("member-{name}.yaml"));
+        std::fs::write(&path, STANDARD.decode(file).expect("base64")).expect("the file is written");
+        path
+    }
+
+    /// Joins a cluster whose member dials in; gives the member's file.
+    pub fn join(&self, name: &str) -> PathBuf {
+        let objects = self.joined(name);
         // As the sub-cluster's own people would.
         let server = self.setup.server(name);
         server.apply(&std::fs::read_to_string(&objects).expect("it was written"));
@@ -88,7 +107,7 @@ impl Scene {
     }
 
     /// Lets a cluster be read by its kubeconfig.
-    fn pull(&self, name: &str) {
+    pub fn pull(&self, name: &str) {
         let output = causeway()
             .args(["cluster", "join", name, "--network", "flat", "--kubeconfig"])
             .arg(self.setup.primary().kubeconfig())

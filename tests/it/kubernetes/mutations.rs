@@ -38,7 +38,8 @@ impl Follower {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         let kubeconfig = Some(setup.primary().kubeconfig().to_owned());
-        let settings = manager::Settings { primary: "primary".into(), kubeconfig, members: None };
+        let board = causeway::kube::down::Board::new("primary".into());
+        let settings = manager::Settings { primary: "primary".into(), kubeconfig, members: None, board };
         let (out, told) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         tokio::spawn(manager::run(settings, store, out, Outbox::default(), shutdown.clone()));

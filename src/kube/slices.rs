@@ -5,8 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 
-use crate::kube::kinds::SnapshotPod;
-use crate::kube::outbox::SnapshotKey;
+use super::kinds::{EndpointSnapshotSpec, SnapshotOwner, SnapshotPod};
+use super::outbox::{SnapshotContent, SnapshotKey};
+
+/// Labels of Causeway's own EndpointSnapshots.
+pub(super) const LABELS: [&str; 4] =
+    ["app.kubernetes.io/managed-by", "causeway.dev/access", "causeway.dev/cluster", "causeway.dev/service"];
 
 /// Bytes of a slice's pods at most, as JSON. etcd takes 1.5 MiB by default and the issue is to stay far below: with names
 /// of ordinary length this is some 700 pods.
@@ -56,6 +60,26 @@ fn size(pod: &SnapshotPod) -> usize {
     let addresses: usize = pod.addresses.iter().map(|address| address.len() + 3).sum();
     let ports: usize = pod.ports.keys().map(|name| name.len() + 9).sum();
     pod.name.len() + text(&pod.uid) + text(&pod.node) + text(&pod.region) + text(&pod.zone) + addresses + ports + 80
+}
+
+/// What a slice says, of so many.
+pub(super) fn spec(key: &SnapshotKey, content: &SnapshotContent, slice: usize, count: usize) -> EndpointSnapshotSpec {
+    EndpointSnapshotSpec {
+        owner: Some(SnapshotOwner::System),
+        access: key.access.name.to_string(),
+        service: Some(key.service.name.to_string()),
+        cluster: Some(key.cluster.to_string()),
+        pods: content.pods.iter().filter(|pod| index(&pod.name, count) == slice).cloned().collect(),
+    }
+}
+
+/// The labels of a key's slices.
+pub(super) fn labels(key: &SnapshotKey) -> [(&'static str, String); 4] {
+    let short = |text: &str| shortened(text, 63);
+    let values =
+        ["causeway".to_owned(), short(&key.access.name), short(key.cluster.as_str()), short(&key.service.name)];
+    let mut values = values.into_iter();
+    LABELS.map(|label| (label, values.next().unwrap_or_default()))
 }
 
 /// The hash of a slice's pods, in their order.

@@ -1,0 +1,132 @@
+//! An object of a sub-cluster, as it shall be. Pure.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::ApiResource;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::kube::kinds::EndpointSnapshotResource;
+use crate::model::id::{ClusterName, NamespacedName};
+
+/// The kinds of what comes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `causeway.dev` EndpointSnapshot.
+    EndpointSnapshot,
+    /// `multicluster.x-k8s.io` ServiceImport.
+    ServiceImport,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Service.
+    Service,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are made: a Service before what it leads to would lead nowhere.
+    pub const ALL: [Kind; 4] = [Kind::EndpointSnapshot, Kind::ServiceImport, Kind::EndpointSlice, Kind::Service];
+
+    /// Where the kind is served: the first that is, is used.
+    pub(in crate::kube) fn resources(self) -> Vec<ApiResource> {
+        match self {
+            Kind::EndpointSnapshot => vec![ApiResource::erase::<EndpointSnapshotResource>(&())],
+            Kind::EndpointSlice => vec![ApiResource::erase::<EndpointSlice>(&())],
+            Kind::Service => vec![ApiResource::erase::<Service>(&())],
+            Kind::ServiceImport => ["v1beta1", "v1alpha1"].map(import).into(),
+        }
+    }
+
+    /// What to install where the kind is not known.
+    pub(super) fn remedy(self) -> &'static str {
+        match self {
+            Kind::EndpointSnapshot => {
+                "install Causeway's definitions: `causeway crds | kubectl apply --server-side -f -`"
+            }
+            Kind::ServiceImport => "install the definitions of the MCS API (sigs.k8s.io/mcs-api)",
+            Kind::EndpointSlice | Kind::Service => "is this a Kubernetes API server?",
+        }
+    }
+}
+
+fn import(version: &str) -> ApiResource {
+    let group = "multicluster.x-k8s.io".to_owned();
+    ApiResource {
+        api_version: format!("{group}/{version}"),
+        group,
+        version: version.to_owned(),
+        kind: "ServiceImport".to_owned(),
+        plural: "serviceimports".to_owned(),
+    }
+}
+
+/// Identifies an object within a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub name: NamespacedName,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.kind, self.name)
+    }
+}
+
+/// Which clusters an object is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// All.
+    Everyone,
+    /// Those that are to have the pods of this cluster, which is not among them.
+    PodsOf(ClusterName),
+}
+
+/// What Causeway says of an object; what the API server adds is its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// For whom it is.
+    pub audience: Audience,
+    /// Whether only namespaces that ask for Services get it.
+    pub is_asked_for: bool,
+    /// It says less than it will once gateways have proved again what they had before a restart.
+    pub is_bare: bool,
+    /// `metadata` without name and namespace, and what else there is but the status.
+    pub body: Value,
+    /// The status; null where Causeway writes none.
+    pub status: Value,
+    /// The hash of the body, by which one form is told from another.
+    pub form: u64,
+}
+
+/// Bytes that are no object.
+#[derive(Debug, thiserror::Error)]
+#[error("what the primary sent is no object: {0}")]
+pub struct Unreadable(pub String);
+
+impl Part {
+    /// An object for all clusters.
+    pub fn new(body: Value, status: Value) -> Self {
+        let form = hash(&body);
+        Self { audience: Audience::Everyone, is_asked_for: false, is_bare: false, body, status, form }
+    }
+
+    /// Whether a cluster would notice the difference.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.form == other.form && self.is_asked_for == other.is_asked_for && self.status == other.status
+    }
+
+    /// The form as the annotation of the object says it.
+    pub fn form_text(&self) -> String {
+        format!("{:016x}", self.form)
+    }
+}
+
+/// Fields come in the order of their names, so that the text is the same for ever.
+fn hash(body: &Value) -> u64 {
+    let digest = Sha256::digest(body.to_string().as_bytes());
+    digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
+}

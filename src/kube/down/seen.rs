@@ -1,0 +1,227 @@
+//! What is in a cluster of what came down: enough of it to know what differs.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::object::{Id, Kind, Part};
+use super::{LABEL, SERVICES};
+use crate::kube::connect::{Refused, explain};
+use crate::model::id::NamespacedName;
+
+/// As with all watches, see `watch::kind`.
+const PATIENCE: u32 = 35;
+const AGAIN: Duration = Duration::from_secs(1);
+/// The pause while the kind is not served, or not to be read.
+const SELDOM: Duration = Duration::from_secs(10);
+/// The annotation that says which form was written.
+pub(super) const FORM: &str = "causeway.dev/form";
+
+/// An object as it is.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub uid: String,
+    /// `metadata.resourceVersion`, by which of two forms the later is told.
+    pub version: u64,
+    /// Whether Causeway made it.
+    pub is_ours: bool,
+    object: Value,
+}
+
+impl Seen {
+    pub fn of(object: &DynamicObject) -> Self {
+        let mut object = object.clone();
+        object.metadata.managed_fields = None;
+        let is_ours = object.labels().get(LABEL).is_some_and(|value| value == "true");
+        Self {
+            uid: object.uid().unwrap_or_default(),
+            version: object.resource_version().and_then(|version| version.parse().ok()).unwrap_or_default(),
+            is_ours,
+            // An object that came as JSON can be said in it.
+            object: serde_json::to_value(object).unwrap_or_default(),
+        }
+    }
+
+    /// Whether all is there that is wanted, and nothing of an earlier form.
+    pub fn has_body(&self, part: &Part) -> bool {
+        let form = self.object.pointer("/metadata/annotations/causeway.dev~1form").and_then(Value::as_str);
+        form == Some(&part.form_text()) && covers(&self.object, &part.body)
+    }
+
+    /// Whether the status is as it is wanted.
+    pub fn has_status(&self, part: &Part) -> bool {
+        covers(self.object.get("status").unwrap_or(&Value::Null), &part.status)
+    }
+}
+
+/// Whether a value says all that another does. Lists have to be the same; what is empty need not be said.
+pub(super) fn covers(value: &Value, wanted: &Value) -> bool {
+    match (value, wanted) {
+        (_, Value::Null) => true,
+        (Value::Null, Value::Array(items)) => items.is_empty(),
+        (Value::Null, Value::Object(fields)) => fields.values().all(|field| covers(&Value::Null, field)),
+        (Value::Object(value), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, field)| covers(value.get(key).unwrap_or(&Value::Null), field))
+        }
+        (Value::Array(value), Value::Array(wanted)) => {
+            value.len() == wanted.len() && value.iter().zip(wanted).all(|(value, wanted)| covers(value, wanted))
+        }
+        (value, wanted) => value == wanted,
+    }
+}
+
+/// What watches tell.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The kind is served so.
+    Served(Kind, ApiResource),
+    Begin(Kind),
+    There(Id, Box<Seen>),
+    Gone(Id),
+    Done(Kind),
+    /// A kind cannot be watched, and why.
+    Failing(Option<Kind>, Refused),
+    /// A namespace is there, and whether it asks for Services; `None` where it is gone or going.
+    Namespace(String, Option<bool>),
+    NamespacesBegin,
+    NamespacesDone,
+}
+
+/// Watches what came down of a kind, for as long as somebody listens.
+pub(super) async fn watch(kind: Kind, client: Client, out: mpsc::Sender<News>) {
+    loop {
+        let (mut is_served, mut why) = (false, None);
+        for resource in kind.resources() {
+            match watch_as(kind, &resource, &client, &out).await {
+                Watched::Missing => {}
+                Watched::Refused(refused) => why = Some(refused),
+                Watched::Vanished => is_served = true,
+                Watched::Closed => return,
+            }
+            if is_served || why.is_some() {
+                break;
+            }
+        }
+        if !is_served {
+            let why = why.unwrap_or_else(|| missing(kind));
+            if out.send(News::Failing(Some(kind), why)).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(SELDOM).await;
+    }
+}
+
+fn missing(kind: Kind) -> Refused {
+    let resource = kind.resources().swap_remove(0);
+    let message = format!("the API server does not know the kind {} of {}", resource.kind, resource.group);
+    Refused::new("KindMissing", message, kind.remedy())
+}
+
+enum Watched {
+    /// The kind is not served so.
+    Missing,
+    /// It may not be read.
+    Refused(Refused),
+    /// It was served, and is no more.
+    Vanished,
+    /// Nobody listens.
+    Closed,
+}
+
+async fn watch_as(kind: Kind, resource: &ApiResource, client: &Client, out: &mpsc::Sender<News>) -> Watched {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
+    let config = watcher::Config::default().timeout(PATIENCE).labels(&format!("{LABEL}=true")).streaming_lists();
+    let mut events = pin!(watcher(api, config));
+    let mut is_served = false;
+    let id = |object: &DynamicObject| Id {
+        kind,
+        name: NamespacedName::new(object.namespace().unwrap_or_default(), object.name_any()),
+    };
+    while let Some(event) = events.next().await {
+        let news = match event {
+            Ok(Event::Init) => News::Begin(kind),
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                News::There(id(&object), Box::new(Seen::of(&object)))
+            }
+            Ok(Event::Delete(object)) => News::Gone(id(&object)),
+            Ok(Event::InitDone) => {
+                if !std::mem::replace(&mut is_served, true)
+                    && out.send(News::Served(kind, resource.clone())).await.is_err()
+                {
+                    return Watched::Closed;
+                }
+                News::Done(kind)
+            }
+            Err(error) => match code_of(&error) {
+                Some(404) if is_served => return Watched::Vanished,
+                Some(404) => return Watched::Missing,
+                Some(403) => return Watched::Refused(refused(&error)),
+                _ => {
+                    tokio::time::sleep(AGAIN).await;
+                    News::Failing(Some(kind), refused(&error))
+                }
+            },
+        };
+        if out.send(news).await.is_err() {
+            return Watched::Closed;
+        }
+    }
+    Watched::Vanished
+}
+
+/// Watches which namespaces there are, for as long as somebody listens.
+pub(super) async fn namespaces(client: Client, out: mpsc::Sender<News>) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
+    let mut events = pin!(watcher(api, watcher::Config::default().timeout(PATIENCE).streaming_lists()));
+    while let Some(event) = events.next().await {
+        let news = match event {
+            Ok(Event::Init) => News::NamespacesBegin,
+            Ok(Event::InitApply(namespace) | Event::Apply(namespace)) => of_namespace(&namespace),
+            Ok(Event::Delete(namespace)) => News::Namespace(namespace.name_any(), None),
+            Ok(Event::InitDone) => News::NamespacesDone,
+            Err(error) => {
+                let pause = if code_of(&error) == Some(403) { SELDOM } else { AGAIN };
+                tokio::time::sleep(pause).await;
+                News::Failing(None, refused(&error))
+            }
+        };
+        if out.send(news).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn of_namespace(namespace: &PartialObjectMeta<Namespace>) -> News {
+    let asks = namespace.labels().get(SERVICES).is_some_and(|value| value == "true");
+    let is_going = namespace.metadata.deletion_timestamp.is_some();
+    News::Namespace(namespace.name_any(), (!is_going).then_some(asks))
+}
+
+fn code_of(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
+}
+
+fn refused(error: &watcher::Error) -> Refused {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => explain(error),
+        watcher::Error::WatchError(status) => explain(&kube::Error::Api(status.clone())),
+        watcher::Error::NoResourceVersion => {
+            Refused::new("ServerError", error.to_string(), "is this a Kubernetes API server?")
+        }
+    }
+}
