@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use serde_json::{Value, json};
 
+use super::kinds::MCS_GROUP;
 use super::manifest::Manifest;
 use super::watch::{OF_ALL, OF_PRIMARY};
 use crate::model::object::ObjectKind;
@@ -74,6 +75,7 @@ fn resource_of(kind: ObjectKind) -> (&'static str, &'static str) {
         ObjectKind::ClusterAccess => (CAUSEWAY, "clusteraccesses"),
         ObjectKind::EndpointSnapshot => (CAUSEWAY, "endpointsnapshots"),
         ObjectKind::Policy => (CAUSEWAY, "policies"),
+        ObjectKind::ServiceExport => (MCS_GROUP, "serviceexports"),
     }
 }
 

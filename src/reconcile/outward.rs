@@ -110,11 +110,14 @@ impl Owner {
     }
 
     fn changed_accesses(&self, told: &mut Told) -> Vec<(NamespacedName, Option<ClusterAccessStatus>)> {
-        let wanted = self
-            .access_rows()
-            .into_iter()
-            .map(|row| {
-                let id = NamespacedName::new(row.namespace, row.name);
+        let rows = self.access_rows().into_iter().map(|row| {
+            let id = NamespacedName::new(row.namespace.as_str(), row.name.as_str());
+            (id, row)
+        });
+        // An access that follows from exports is no object that could have a status.
+        let wanted = rows
+            .filter(|(id, _)| !self.world.is_derived(id))
+            .map(|(id, row)| {
                 let vip = |vip: super::view::AccessVip| AccessVipStatus {
                     address: vip.address,
                     hostnames: vip.hostnames,

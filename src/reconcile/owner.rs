@@ -130,6 +130,8 @@ pub struct Owner {
     records: Vec<dns::Record>,
     hostnames: Vec<Arc<str>>,
     dns_serial: u32,
+    /// Accesses of which there was a ClusterAccess since the process began.
+    declared_once: BTreeSet<NamespacedName>,
     /// Clusters that were read completely since the process began.
     pub(super) read_once: BTreeSet<ClusterName>,
     pub(super) started_at: Timestamp,
@@ -177,6 +179,7 @@ impl Owner {
             hostnames: Vec::new(),
             // Grows over restarts too, as long as there is not more than one change a second.
             dns_serial: u32::try_from((started_at / 1000).rem_euclid(1 << 32)).unwrap_or_default(),
+            declared_once: BTreeSet::new(),
             read_once: BTreeSet::new(),
             started_at,
             news: News::default(),
@@ -258,11 +261,15 @@ impl Owner {
                     read.remove(cluster);
                     nodes.retain(|(of, _), _| of != cluster);
                 }
-                Change::Apply { cluster, object } => {
-                    if let Object::Node(node) = &**object {
+                Change::Apply { cluster, object } => match &**object {
+                    Object::Node(node) => {
                         nodes.insert((cluster.clone(), node.name.clone()), Some(node.locality.clone()));
                     }
-                }
+                    Object::Access(access) if !self.declared_once.contains(&access.id) => {
+                        self.declared_once.insert(access.id.clone());
+                    }
+                    _ => {}
+                },
                 Change::Delete { cluster, key } if key.kind == ObjectKind::Node => {
                     nodes.insert((cluster.clone(), key.name.clone()), None);
                 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::World;
 use super::cluster::ClusterData;
+use super::exports::age;
 use crate::model::decision::{Endpoint, Readiness};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{EndpointSlice, Labels, Service, ServicePort, SliceEndpoint};
@@ -92,11 +93,15 @@ impl World {
             .filter_map(|name| self.clusters.get_key_value(name))
     }
 
-    /// Least is strongest: the oldest Service wins (KEP-1645), one of unknown age comes after all
-    /// of known age, then the primary's, then the first cluster's by name.
-    fn precedence(&self, cluster: &ClusterName, service: &Service) -> (bool, i64, Reverse<bool>, ClusterName) {
+    /// Least is strongest: Services that are exported come first, by the age of the exports (KEP-1645). Of others the
+    /// oldest Service wins, one of unknown age comes after all of known age, then the primary's, then the first
+    /// cluster's by name.
+    fn precedence(&self, cluster: &ClusterName, service: &Service) -> (bool, (bool, i64, Reverse<bool>), ClusterName) {
+        if let Some(export) = self.clusters.get(cluster).and_then(|data| data.export(&service.id)) {
+            return (false, age(export), cluster.clone());
+        }
         let is_primary = self.primary.as_ref() == Some(cluster);
-        (service.created_at == 0, service.created_at, Reverse(is_primary), cluster.clone())
+        (true, (service.created_at == 0, service.created_at, Reverse(is_primary)), cluster.clone())
     }
 }
 
