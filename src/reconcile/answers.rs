@@ -15,7 +15,7 @@ use crate::model::Timestamp;
 use crate::model::decision::{NodeRole, Readiness};
 use crate::model::id::NamespacedName;
 use crate::model::object::{Access, ClusterRole};
-use crate::model::world::{ClusterState, MergedService, NoEffect, Sync};
+use crate::model::world::{ClusterState, ExportCondition, MergedService, NoEffect, Sync};
 use crate::policy::Failure;
 use crate::store::Backend;
 use crate::vip::{VipState, VipStatus};
@@ -117,6 +117,13 @@ impl Owner {
         for snapshot in self.world.user_snapshots() {
             if let Err(NoEffect { message, remedy, .. }) = snapshot.effect {
                 tell("", format!("EndpointSnapshot {}", snapshot.id), "spec", message, remedy);
+            }
+        }
+        for export in self.world.exports() {
+            // Where it is not valid, it is not ready either, which is said once.
+            let lacking = export.conditions.into_iter().find(|c| ["Valid", "Ready"].contains(&c.kind) && !c.holds);
+            if let Some(ExportCondition { message, remedy, .. }) = lacking {
+                tell(export.cluster.as_str(), format!("ServiceExport {}", export.id), "", message, remedy);
             }
         }
         for node in self.feedback.nodes() {

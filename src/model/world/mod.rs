@@ -14,8 +14,10 @@ use super::policy::PolicySpec;
 
 mod apply;
 mod cluster;
+mod conflicts;
 mod effects;
 mod exports;
+mod imports;
 mod merge;
 mod overlay;
 mod primary;
@@ -24,6 +26,7 @@ mod tests;
 
 pub use cluster::{ClusterState, Counts, DEFAULT_NETWORK, Sync};
 pub use effects::{NoEffect, SnapshotEffect};
+pub use imports::{ExportCondition, ExportState, Import, ImportEndpoint, ImportKind, ImportPort, ImportSlice};
 pub use merge::MergedService;
 pub use overlay::AccessScope;
 

@@ -37,6 +37,8 @@ struct Answers {
     pools: Vec<Arc<Pool>>,
     pods: BTreeMap<(ClusterName, NamespacedName), Arc<Pod>>,
     ignored: Vec<Ignored>,
+    /// Imports, their endpoints in `east`, and what exports are told.
+    imports: BTreeMap<NamespacedName, (Option<Import>, Vec<ImportSlice>, Vec<ExportState>)>,
 }
 
 impl Answers {
@@ -50,6 +52,8 @@ impl Answers {
             let merged = world.service(id);
             (merged, world.endpoints(id, "http", &BTreeSet::new()), world.endpoints(id, "http", &east))
         };
+        let import =
+            |id: &NamespacedName| (world.import(id), world.import_endpoints(id, &"east".into()), world.exports_of(id));
         let of_accesses = world.accesses().flat_map(|access| {
             let of_service = |id: &NamespacedName| (AccessScope::of(access), id.clone());
             names.iter().filter(|id| id.namespace == access.id.namespace).map(of_service).collect::<Vec<OfAccess>>()
@@ -70,6 +74,7 @@ impl Answers {
             pools: world.pools().cloned().collect(),
             pods: world.pods().map(|(c, pod)| ((c.clone(), pod.id.clone()), pod.clone())).collect(),
             ignored: world.ignored(),
+            imports: names.iter().map(|id| (id.clone(), import(id))).collect(),
         }
     }
 
@@ -90,6 +95,10 @@ impl Answers {
         for id in self.accesses.keys().chain(later.accesses.keys()) {
             let same = self.accesses.get(id) == later.accesses.get(id);
             prop_assert!(same || touched.accesses.contains(id), "access {}", id);
+        }
+        for (id, answer) in &later.imports {
+            let is_touched = touched.services.contains(id) || touched.accesses.contains(id);
+            prop_assert!(self.imports.get(id) == Some(answer) || is_touched, "import {}", id);
         }
         prop_assert!(self.pools == later.pools || touched.pools, "pools");
         for name in self.clusters.keys().chain(later.clusters.keys()) {
