@@ -103,3 +103,37 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::object::{Object, Service, SliceEndpoint};
+
+    /// As the version before exports kept them.
+    const SERVICE: &str = r#"{"Service":{"id":"shop/web","labels":{},"headless":false,"ports":[{"name":"http","port":80,"protocol":"Http"}],"created_at":7}}"#;
+    const ENDPOINT: &str = r#"{"addresses":["10.0.0.1"],"ready":true,"serving":true,"terminating":false,"node":null,"zone":null,"pod":null}"#;
+
+    #[test]
+    fn what_is_kept_of_a_service_that_says_nothing_more_is_as_it_was() {
+        let object: Object = serde_json::from_str(SERVICE).expect("what an older version kept is read");
+        let Object::Service(Service { traits, .. }) = &object else { panic!("{object:?}") };
+        assert!(traits.is_default());
+        assert_eq!(traits.families(), [Family::V4]);
+        assert_eq!(serde_json::to_string(&object).expect("it can be kept"), SERVICE);
+        let endpoint: SliceEndpoint = serde_json::from_str(ENDPOINT).expect("what an older version kept is read");
+        assert_eq!(serde_json::to_string(&endpoint).expect("it can be kept"), ENDPOINT);
+    }
+
+    #[test]
+    fn what_is_said_is_kept() {
+        let traits = ServiceTraits {
+            client_ip_affinity: Some(60),
+            internal_traffic_local: true,
+            families: vec![Family::V6],
+            ..ServiceTraits::default()
+        };
+        let json = serde_json::to_string(&traits).expect("it can be kept");
+        assert_eq!(json, r#"{"client_ip_affinity":60,"internal_traffic_local":true,"families":["IPv6"]}"#);
+        assert_eq!(serde_json::from_str::<ServiceTraits>(&json).expect("it is read"), traits);
+    }
+}

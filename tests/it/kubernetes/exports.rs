@@ -5,8 +5,10 @@ use std::time::Duration;
 use causeway::dns::{Lookup, LookupData, Outcome, QueryType};
 use serde_json::Value;
 
+use super::deploy::printed;
 use super::mcs::{self, VERSIONS};
-use super::setup::{Setup, wait_cluster};
+use super::members::Scene;
+use super::setup::{Pod, Setup, wait_cluster};
 use crate::e2e::{clusterset, resolve};
 use crate::support::eventually;
 use crate::support::fleet::ControlPlane;
@@ -118,6 +120,62 @@ async fn eventually_both(plane: &ControlPlane, name: &str) -> traffic::Tally {
             return tally;
         }
         assert!(std::time::Instant::now() < until, "{:?}", tally.answered);
+    }
+}
+
+/// A headless service, and one pod of it with a host name.
+fn stateful(service: &str, pod: &Pod) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{namespace: shop, name: {service}}}\nspec: {{clusterIP: None, ports: [{{name: sql, port: \
+         5432}}]}}\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{namespace: shop, name: {service}-1, labels: \
+         {{kubernetes.io/service-name: {service}}}}}\naddressType: IPv4\nports: [{{name: sql, port: {}}}]\nendpoints: [{{addresses: \
+         [\"{}\"], hostname: {service}-0, conditions: {{ready: {}}}}}]\n",
+        pod.address.port(),
+        pod.address.ip(),
+        pod.ready
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_tells_of_exports_once_it_may_read_them_and_headless_ones_are_answered_with_their_pods() {
+    let mut scene = Scene::new(&["primary", "east"]);
+    let east = scene.setup.server("east");
+    scene.start();
+    let file = scene.join("east");
+    mcs::install(east, VERSIONS);
+    // A reader whose role is of an earlier version.
+    let role = ["get", "clusterrole", "causeway-reader", "-o", "json"];
+    let mut older: Value = serde_json::from_str(&east.kubectl(&role)).expect("kubectl prints JSON");
+    let rules = older["rules"].as_array_mut().expect("a list");
+    rules.retain(|rule| rule["apiGroups"][0] != "multicluster.x-k8s.io");
+    assert!(east.kubectl_with(&["replace", "-f", "-"], &older.to_string()).status.success());
+    let pods = scene.setup.start_pods("east", "db", 1).await;
+    east.apply(&stateful("db", &pods[0]));
+    east.apply(&mcs::export("v1beta1", "db"));
+    let _member = scene.member("east", &file);
+    wait_cluster(&scene.plane, "east", "Synced", WITHIN);
+    assert_eq!(access(&scene.plane, "db"), None);
+    assert!(scene.member_log("east").contains("ServiceExports may not be read"), "{}", scene.member_log("east"));
+
+    east.apply(&printed(&["rbac", "sub-cluster"]));
+    let row = wait_from(&scene.plane, "db", "ServiceExport east");
+    assert_eq!(row["vips"].as_array().map(Vec::len), Some(0), "{row}");
+    let name = clusterset("db");
+    let host = format!("db-0.east.{name}");
+    for asked in [&name, &host] {
+        assert_eq!(ask(&scene.plane, asked, QueryType::A).await.addresses(), [pods[0].address.ip()], "{asked}");
+    }
+    let target = [(pods[0].address.port(), format!("{host}."))];
+    for asked in [format!("_sql._tcp.{name}"), name.clone()] {
+        assert_eq!(services(&ask(&scene.plane, &asked, QueryType::Srv).await), target, "{asked}");
+    }
+    let out = Pod { ready: false, ..pods[0].clone() };
+    east.apply(&stateful("db", &out));
+    eventually("the names of a pod that is not ready to be gone", WITHIN, || {
+        scene.plane.resolve(&name).is_empty().then_some(())
+    });
+    for asked in [&name, &host] {
+        assert_eq!(ask(&scene.plane, asked, QueryType::A).await.outcome, Outcome::NoSuchName, "{asked}");
     }
 }
 

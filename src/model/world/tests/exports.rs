@@ -175,7 +175,8 @@ fn headlessness_in_conflict_is_that_of_the_oldest_export() {
 
 #[test]
 fn every_disagreement_has_its_reason() {
-    let cases: [(&str, fn(&mut Service)); 5] = [
+    type Change = fn(&mut Service);
+    let cases: [(&str, Change); 5] = [
         ("SessionAffinityConflict", |s| s.traits.client_ip_affinity = Some(10_800)),
         ("InternalTrafficPolicyConflict", |s| s.traits.internal_traffic_local = true),
         ("TrafficDistributionConflict", |s| s.traits.traffic_distribution = Some("PreferClose".into())),

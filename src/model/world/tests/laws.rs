@@ -17,6 +17,9 @@ const CLUSTERS: [&str; 3] = ["east", "primary", "west"];
 /// A service as it is merged, its endpoints, and those in the cluster `east`.
 type ServiceAnswer = (Option<MergedService>, Vec<Endpoint>, Vec<Endpoint>);
 
+/// An import, its endpoints in the cluster `east`, and what its exports are told.
+type ImportAnswer = (Option<Import>, Vec<ImportSlice>, Vec<ExportState>);
+
 /// An access's scope and the service.
 type OfAccess = (AccessScope, NamespacedName);
 
@@ -38,7 +41,7 @@ struct Answers {
     pods: BTreeMap<(ClusterName, NamespacedName), Arc<Pod>>,
     ignored: Vec<Ignored>,
     /// Imports, their endpoints in `east`, and what exports are told.
-    imports: BTreeMap<NamespacedName, (Option<Import>, Vec<ImportSlice>, Vec<ExportState>)>,
+    imports: BTreeMap<NamespacedName, ImportAnswer>,
 }
 
 impl Answers {
