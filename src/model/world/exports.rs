@@ -41,6 +41,11 @@ impl World {
         self.declared(access).is_none() && self.derived(access).is_some()
     }
 
+    /// Whether any cluster has a ServiceExport of this name, whether or not it counts.
+    pub(super) fn is_exported(&self, id: &NamespacedName) -> bool {
+        self.exports.exporters.contains_key(id)
+    }
+
     /// The clusters that export a service and have it, if its namespace counts there, the oldest export first.
     pub(super) fn constituents(&self, id: &NamespacedName) -> Vec<Constituent<'_>> {
         let exporters = self.exports.exporters.get(id).into_iter().flatten();

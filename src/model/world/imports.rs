@@ -72,7 +72,8 @@ pub struct Import {
 pub struct ImportSlice {
     /// The family of all addresses.
     pub family: Family,
-    /// The TCP ports of all endpoints, by name. The numbers are the pods'.
+    /// The TCP ports of all endpoints, by name, without those of which the import has another number. The numbers here
+    /// are the pods'.
     pub ports: Vec<SlicePort>,
     /// The endpoints, by address; each address once.
     pub endpoints: Vec<ImportEndpoint>,
@@ -189,10 +190,12 @@ impl World {
         };
         let scope = self.access(id).map(|access| AccessScope::of(access));
         let overlay = scope.map(|scope| self.overlay(&scope, id)).unwrap_or_default();
+        let all = constituents.iter().map(|constituent| constituent.cluster.clone()).collect();
+        let is_imported = |port: &&SlicePort| !self.left_out(id, &port.name, &all).contains(cluster);
         let mut slices: BTreeMap<Shape, BTreeMap<IpAddr, ImportEndpoint>> = BTreeMap::new();
         for slice in data.slices_of(id) {
             let mut ports: Vec<(Arc<str>, u16)> =
-                slice.ports.iter().map(|port| (port.name.clone(), port.port)).collect();
+                slice.ports.iter().filter(is_imported).map(|port| (port.name.clone(), port.port)).collect();
             ports.sort();
             for endpoint in &slice.endpoints {
                 let Some(&address) = endpoint.addresses.first() else { continue };

@@ -159,6 +159,37 @@ fn a_port_in_conflict_is_that_of_the_oldest_export() {
 }
 
 #[test]
+fn a_port_leads_only_to_clusters_that_export_it_with_its_number() {
+    let of = |of_west| {
+        of([
+            ("east", service("s", &[("http", 80, Protocol::Http)], 0)),
+            ("west", service("s", &[("http", of_west, Protocol::Http)], 0)),
+            ("east", slice("s-1", "s", &["10.0.0.1"])),
+            ("west", slice("s-1", "s", &["10.1.0.1"])),
+            ("west", export("s", 2)),
+        ])
+    };
+    for (of_west, wanted) in [(80, &["10.0.0.1:8080", "10.1.0.1:8080"][..]), (81, &["10.0.0.1:8080"])] {
+        let mut world = of(of_west);
+        let touched = world.apply(vec![put("east", export("s", 1))], 0);
+        assert!(touched.services.contains(&id("s")));
+        let access = world.access(&id("s")).expect("it is there");
+        let reached = world.access_endpoints(&AccessScope::of(access), &id("s"), "http");
+        assert_eq!(reached.iter().map(|e| e.address.to_string()).collect::<Vec<_>>(), wanted);
+        let of_west = &world.import_endpoints(&id("s"), &"west".into())[0];
+        assert_eq!(of_west.ports.len(), wanted.len() - 1);
+    }
+    // What is not exported is merged as ever: by the ports' names.
+    let world = world([
+        ("east", service("s", &[("http", 80, Protocol::Http)], 0)),
+        ("west", service("s", &[("http", 81, Protocol::Http)], 0)),
+        ("east", slice("s-1", "s", &["10.0.0.1"])),
+        ("west", slice("s-1", "s", &["10.1.0.1"])),
+    ]);
+    assert_eq!(addresses(&world, "s").len(), 2);
+}
+
+#[test]
 fn headlessness_in_conflict_is_that_of_the_oldest_export() {
     let bare = with("s", |s| s.headless = true);
     for (of_west, kind) in [(9, ImportKind::ClusterSetIp), (1, ImportKind::Headless)] {
