@@ -131,6 +131,7 @@ impl Row for Access {
         column("BOUND", |r| some_of(r.vips.iter().map(|v| v.bound.clone()), 3)),
         column("PUBLISHED", |r| condition(r, "Published").map(|c| c.status.clone()).unwrap_or_default()),
         column("REASON", |r| telling(r).map(|c| c.reason.clone()).unwrap_or_default()),
+        wide("FROM", |r| r.from.clone()),
         wide("HOSTNAMES", |r| some_of(&r.hostnames, 3)),
         wide("MESSAGE", |r| telling(r).map(|c| c.message.clone()).unwrap_or_default()),
     ];

@@ -1,13 +1,13 @@
 //! From a question and a table to an answer. Pure.
 
 use hickory_server::proto::op::{LowerQuery, ResponseCode};
-use hickory_server::proto::rr::rdata::{NS, SOA, SRV};
+use hickory_server::proto::rr::rdata::{NS, SOA, SRV, TXT};
 use hickory_server::proto::rr::{DNSClass, LowerName, Name, RData, Record, RecordType};
 
 use super::NEGATIVE_TTL_SECONDS;
 use super::table::{Node, Table};
 
-/// For NS and SOA records, which do not change while the process lives.
+/// For NS, SOA and TXT records, which do not change while the process lives.
 const INFRASTRUCTURE_TTL_SECONDS: u32 = 60;
 /// For the SRV weight, where all targets are alike (RFC 2782 wants more than 0 then).
 const SRV_WEIGHT: u16 = 100;
@@ -64,10 +64,11 @@ fn answers_of(table: &Table, node: &Node, owner: &Name, kind: RecordType, at_ape
         RecordType::A => addresses(node, owner, true, rotation),
         RecordType::AAAA => addresses(node, owner, false, rotation),
         RecordType::SRV => services(node, owner),
+        RecordType::TXT => text(node, owner),
         RecordType::SOA if at_apex => vec![soa(table, owner.clone(), INFRASTRUCTURE_TTL_SECONDS)],
         RecordType::NS if at_apex => vec![ns(table, owner.clone())],
         // RFC 8482, section 4.1: one of the record sets is enough.
-        RecordType::ANY => [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::SOA]
+        RecordType::ANY => [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT, RecordType::SOA]
             .into_iter()
             .map(|one| answers_of(table, node, owner, one, at_apex, rotation))
             .find(|records| !records.is_empty())
@@ -99,6 +100,13 @@ fn services(node: &Node, owner: &Name) -> Vec<Record> {
             Record::from_rdata(owner.clone(), ttl, data)
         })
         .collect()
+}
+
+fn text(node: &Node, owner: &Name) -> Vec<Record> {
+    let record = |text: &str| {
+        Record::from_rdata(owner.clone(), INFRASTRUCTURE_TTL_SECONDS, RData::TXT(TXT::new(vec![text.to_owned()])))
+    };
+    node.text.map(record).into_iter().collect()
 }
 
 /// Addresses of the servers that the answers name, where we know them.

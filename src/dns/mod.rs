@@ -15,6 +15,8 @@
 mod answer;
 mod client;
 mod handler;
+#[cfg(test)]
+mod hosts_tests;
 mod server;
 mod stream;
 mod table;
@@ -26,10 +28,13 @@ use std::net::SocketAddr;
 
 pub use client::{Lookup, LookupData, LookupRecord, Outcome, QueryType, lookup};
 pub use server::serve;
-pub use table::{Record, Rejected, Table, TableInput};
+pub use table::{Host, Record, Rejected, Table, TableInput};
 
 /// The zone of the Multi-Cluster Services API (KEP-1645).
 pub const ZONE: &str = "clusterset.local";
+
+/// The version of the schema of names in [`ZONE`] that is kept to, which `dns-version.clusterset.local` says.
+pub const SCHEMA_VERSION: &str = "1.0.0";
 
 /// How long resolvers may remember that a name or type is not there (the SOA's minimum, RFC 2308).
 /// Short, because a name is denied just before its VIP is published; not 0, so that a client in a

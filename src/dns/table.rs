@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hickory_server::proto::rr::{LowerName, Name};
 
-use super::ZONE;
+use super::{SCHEMA_VERSION, ZONE};
 
 /// A published name: one address of it. A name with several addresses has several records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +21,29 @@ pub struct Record {
     pub ports: Vec<(Arc<str>, u16)>,
 }
 
+/// A service that is answered with hosts of other names, as a headless one with its pods: one port of one host. Asked for
+/// as `_<port name>._tcp.<name>`, or by the name alone for all ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The service's domain name, as in [`Record`].
+    pub name: Arc<str>,
+    /// The port's name; unnamed ports are not asked for.
+    pub port_name: Arc<str>,
+    /// The host's TCP port.
+    pub port: u16,
+    /// The host's domain name, of which there are records.
+    pub host: Arc<str>,
+    /// As in [`Record`].
+    pub ttl: u32,
+}
+
 /// What a [`Table`] is built from.
 #[derive(Clone, Debug, Default)]
 pub struct TableInput {
     /// What is published.
     pub records: Vec<Record>,
+    /// Services of hosts.
+    pub hosts: Vec<Host>,
     /// Host names of all accesses, published or not. A name here is a zone even while it has no
     /// address, so that it is denied (and asked again soon) instead of refused, which resolvers
     /// take for a broken delegation.
@@ -53,6 +71,7 @@ pub(super) struct Node {
     pub(super) v6: Vec<Ipv6Addr>,
     /// Port and target.
     pub(super) srv: Vec<(u16, Name)>,
+    pub(super) text: Option<&'static str>,
     /// The least TTL of the records, in seconds; `None` while there is none.
     pub(super) ttl: Option<u32>,
 }
@@ -146,6 +165,16 @@ impl Table {
         for (name, record) in named {
             table.add(&name, record);
         }
+        for host in &input.hosts {
+            match (domain_name(&host.name), domain_name(&host.host)) {
+                (Ok(name), Ok(target)) => {
+                    table.add_service(&name, &host.name, (&host.port_name, host.port), &target, host.ttl)
+                }
+                (Err(reason), _) | (_, Err(reason)) => table.reject(&host.host, reason),
+            }
+        }
+        let version = table.node(LowerName::new(&known_name(&["dns-version", ZONE])));
+        version.text = Some(SCHEMA_VERSION);
         table
     }
 
@@ -206,15 +235,27 @@ impl Table {
 
     fn add(&mut self, name: &Name, record: &Record) {
         self.node(LowerName::new(name)).add_address(record.address, record.ttl);
-        for (port_name, port) in record.ports.iter().filter(|(port_name, _)| !port_name.is_empty()) {
-            match service_name(port_name, name) {
-                Ok(service) => {
-                    let node = self.node(LowerName::new(&service));
-                    node.limit_ttl(record.ttl);
-                    insert_sorted(&mut node.srv, (*port, name.clone()));
-                }
-                Err(reason) => self.reject(&record.name, reason),
-            }
+        for (port_name, port) in &record.ports {
+            self.add_service(name, &record.name, (port_name, *port), name, record.ttl);
+        }
+    }
+
+    /// A host's port of a service, which is called `given`.
+    fn add_service(&mut self, name: &Name, given: &Arc<str>, (port_name, port): (&str, u16), host: &Name, ttl: u32) {
+        if port_name.is_empty() {
+            return;
+        }
+        let service = match service_name(port_name, name) {
+            Ok(service) => service,
+            Err(reason) => return self.reject(given, reason),
+        };
+        // Clients of Kubernetes ask for all ports by the name alone, too.
+        let in_zone = LowerName::new(&known_name(&[ZONE])).zone_of(&LowerName::new(name));
+        let all_ports = in_zone.then(|| LowerName::new(name));
+        for owner in [LowerName::new(&service)].into_iter().chain(all_ports) {
+            let node = self.node(owner);
+            node.limit_ttl(ttl);
+            insert_sorted(&mut node.srv, (port, host.clone()));
         }
     }
 }

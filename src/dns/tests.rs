@@ -145,6 +145,7 @@ fn shop() -> Table {
         hostnames: ["checkout.example.com", "waiting.example.org", "a.eu.checkout.example.com"].map(Into::into).into(),
         nameservers: vec!["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()],
         serial: 42,
+        hosts: Vec::new(),
     })
 }
 
@@ -209,7 +210,8 @@ async fn what_is_not_there_is_denied_by_its_zone() {
     for (asked, kind, zone) in [
         ("cart.shop.svc.clusterset.local.", RecordType::AAAA, local),
         (CHECKOUT, RecordType::MX, local),
-        (CHECKOUT, RecordType::SRV, local),
+        ("cart.shop.svc.clusterset.local.", RecordType::SRV, local),
+        ("checkout.example.com.", RecordType::SRV, host),
         (CHECKOUT, RecordType::SOA, local),
         (CHECKOUT, RecordType::NS, local),
         // Names that exist as there are names below them.

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use serde_json::{Value, json};
 
+use super::kinds::MCS_GROUP;
 use super::manifest::Manifest;
 use super::watch::{OF_ALL, OF_PRIMARY};
 use crate::model::object::ObjectKind;
@@ -75,6 +76,8 @@ const DOWN: &[Right] = &[
     Right { group: CAUSEWAY, resources: &["endpointsnapshots/status"], verbs: &["patch"] },
     Right { group: MCS, resources: &["serviceimports"], verbs: MADE },
     Right { group: MCS, resources: &["serviceimports/status"], verbs: &["patch"] },
+    // What became of exports.
+    Right { group: MCS, resources: &["serviceexports/status"], verbs: &["patch"] },
     // Only in namespaces that ask for them, by the label causeway.dev/sync-services.
     Right { group: "", resources: &["services"], verbs: MADE },
     Right { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: MADE },
@@ -92,6 +95,7 @@ fn resource_of(kind: ObjectKind) -> (&'static str, &'static str) {
         ObjectKind::ClusterAccess => (CAUSEWAY, "clusteraccesses"),
         ObjectKind::EndpointSnapshot => (CAUSEWAY, "endpointsnapshots"),
         ObjectKind::Policy => (CAUSEWAY, "policies"),
+        ObjectKind::ServiceExport => (MCS_GROUP, "serviceexports"),
     }
 }
 

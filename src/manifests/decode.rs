@@ -232,6 +232,9 @@ impl Decoded {
             (kinds::API_VERSION, "EndpointSnapshot") => {
                 convert_as::<kinds::EndpointSnapshot>(&node, convert::endpoint_snapshot)
             }
+            (version, "ServiceExport") if is_mcs(version) => {
+                convert_as::<kinds::ServiceExport>(&node, convert::service_export)
+            }
             _ => return self.other_kind(&node, identity),
         };
         match converted {
@@ -332,6 +335,13 @@ fn identity(node: &Node<'_>, of_list: Option<(&str, &str)>) -> Result<Identity, 
         _ => format!("{kind} on line {}", node.line),
     };
     Ok(Identity { api_version: api_version.to_owned(), kind: kind.to_owned(), object })
+}
+
+/// Whether it is a version of the Multi-Cluster Services API that is understood.
+fn is_mcs(api_version: &str) -> bool {
+    api_version
+        .split_once('/')
+        .is_some_and(|(group, version)| group == kinds::MCS_GROUP && kinds::MCS_VERSIONS.contains(&version))
 }
 
 /// Drops what is not read of large objects, so that neither time nor doubt is spent on it.

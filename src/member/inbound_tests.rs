@@ -106,6 +106,7 @@ fn what_makes_no_sense_hides_nothing_else_and_goes_with_its_object() {
         headless: false,
         ports: Vec::new(),
         created_at: 0,
+        traits: Default::default(),
     });
     let upserts = vec![encoded(&node("a")), b"\xff".to_vec(), encoded(&bad), encoded(&node("b"))];
     let Step::Take { seq: 1, items } = inbound.received(Some(batch(1, upserts, Vec::new())), now()).unwrap() else {

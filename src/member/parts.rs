@@ -42,6 +42,7 @@ impl Content for Parts {
             Ok(PartKind::ServiceImport) => Kind::ServiceImport,
             Ok(PartKind::EndpointSlice) => Kind::EndpointSlice,
             Ok(PartKind::Service) => Kind::Service,
+            Ok(PartKind::ServiceExport) => Kind::ServiceExport,
             Ok(PartKind::Unspecified) | Err(_) => {
                 return Err(Unfit::Unreadable("an object of a kind that this version does not know".to_owned()));
             }
@@ -63,7 +64,7 @@ impl Content for Parts {
         };
         let (body, status) = (json("body", &part.body), json("status", &part.status));
         // What lacks it could not be told from what users have, and would stay for ever.
-        if body["metadata"]["labels"][LABEL] != "true" {
+        if kind.is_made() && body["metadata"]["labels"][LABEL] != "true" {
             faults.add("body.metadata.labels", format!("it lacks the label {LABEL}"), REMEDY);
         }
         let id = Id { kind, name: NamespacedName::new(part.namespace, part.name) };
@@ -79,6 +80,7 @@ pub(super) fn encode(id: &Id, part: &Part) -> Vec<u8> {
         Kind::ServiceImport => PartKind::ServiceImport,
         Kind::EndpointSlice => PartKind::EndpointSlice,
         Kind::Service => PartKind::Service,
+        Kind::ServiceExport => PartKind::ServiceExport,
     };
     let json = |value: &Value| if value.is_null() { Vec::new() } else { value.to_string().into_bytes() };
     let message = proto::Part {

@@ -13,10 +13,11 @@ use super::proto::object::Object as Body;
 use crate::kube::convert::unusable;
 use crate::kube::field::{Faults, Invalid};
 use crate::kube::names;
+use crate::model::export::{OtherPort, ServiceExport, ServiceTraits, Transport};
 use crate::model::id::NamespacedName;
 use crate::model::object::{
-    EndpointSlice, KubeNode, Labels, Locality, Object, ObjectKey, Pod, Protocol, Service, ServicePort, SliceEndpoint,
-    SlicePort,
+    EndpointSlice, Family, KubeNode, Labels, Locality, Object, ObjectKey, Pod, Protocol, Service, ServicePort,
+    SliceEndpoint, SlicePort,
 };
 
 /// What every remedy comes to: the member made the message.
@@ -37,6 +38,7 @@ pub(super) fn encode(object: &Object) -> Option<Vec<u8>> {
             headless: service.headless,
             ports: service.ports.iter().map(port_to).collect(),
             created_at: service.created_at,
+            traits: traits_to(&service.traits),
         }),
         Object::Slice(slice) => Body::Slice(proto::EndpointSlice {
             namespace: slice.id.namespace.to_string(),
@@ -62,6 +64,14 @@ pub(super) fn encode(object: &Object) -> Option<Vec<u8>> {
             weight: pod.weight,
             created_at: pod.created_at,
         }),
+        Object::Export(export) => Body::Export(proto::ServiceExport {
+            namespace: export.id.namespace.to_string(),
+            name: export.id.name.to_string(),
+            created_at: export.created_at,
+            generation: export.generation,
+            labels: labels_to(&export.labels),
+            annotations: labels_to(&export.annotations),
+        }),
         Object::Cluster(_) | Object::Access(_) | Object::Pool(_) | Object::Snapshot(_) | Object::Policy(_) => {
             return None;
         }
@@ -83,6 +93,40 @@ fn port_to(port: &ServicePort) -> proto::ServicePort {
     proto::ServicePort { name: port.name.to_string(), port: port.port.into(), protocol: protocol.into() }
 }
 
+/// Nothing where the Service says nothing beyond what all do, as most.
+fn traits_to(traits: &ServiceTraits) -> Option<proto::ServiceTraits> {
+    (!traits.is_default()).then(|| proto::ServiceTraits {
+        external_name: traits.external_name,
+        client_ip_affinity: traits.client_ip_affinity,
+        internal_traffic_local: traits.internal_traffic_local,
+        traffic_distribution: traits.traffic_distribution.as_deref().map(str::to_owned),
+        families: traits.families.iter().map(|family| family_to(*family).into()).collect(),
+        other_ports: traits.other_ports.iter().map(other_port_to).collect(),
+        app_protocols: labels_to(&traits.app_protocols),
+    })
+}
+
+fn family_to(family: Family) -> proto::Family {
+    match family {
+        Family::V4 => proto::Family::V4,
+        Family::V6 => proto::Family::V6,
+    }
+}
+
+fn other_port_to(port: &OtherPort) -> proto::OtherPort {
+    let transport = match port.transport {
+        Transport::Tcp => proto::Transport::UnknownTransport,
+        Transport::Udp => proto::Transport::Udp,
+        Transport::Sctp => proto::Transport::Sctp,
+    };
+    proto::OtherPort {
+        name: port.name.to_string(),
+        port: port.port.into(),
+        transport: transport.into(),
+        app_protocol: port.app_protocol.as_deref().map(str::to_owned),
+    }
+}
+
 fn endpoint_to(endpoint: &SliceEndpoint) -> proto::Endpoint {
     let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
     proto::Endpoint {
@@ -93,6 +137,7 @@ fn endpoint_to(endpoint: &SliceEndpoint) -> proto::Endpoint {
         node: text(&endpoint.node),
         zone: text(&endpoint.zone),
         pod: text(&endpoint.pod),
+        hostname: text(&endpoint.hostname),
     }
 }
 
@@ -162,6 +207,7 @@ pub(super) fn decode(encoded: &[u8]) -> Result<Object, Unfit> {
         Body::Service(service) => Object::Service(service_from(service, &mut faults)),
         Body::Slice(slice) => Object::Slice(slice_from(slice, &mut faults)),
         Body::Pod(pod) => Object::Pod(pod_from(pod, &mut faults)),
+        Body::Export(export) => Object::Export(export_from(export, &mut faults)),
     };
     let key = object.key();
     faults.or(object).map_err(|faults| Unfit::Invalid(key, faults))
@@ -193,6 +239,57 @@ fn service_from(service: proto::Service, faults: &mut Faults) -> Service {
         headless: service.headless,
         ports,
         created_at: service.created_at,
+        traits: service.traits.map(|traits| traits_from(traits, faults)).unwrap_or_default(),
+    }
+}
+
+fn traits_from(traits: proto::ServiceTraits, faults: &mut Faults) -> ServiceTraits {
+    let families = traits.families.into_iter().filter_map(|family| match proto::Family::try_from(family) {
+        Ok(proto::Family::V4) => Some(Family::V4),
+        Ok(proto::Family::V6) => Some(Family::V6),
+        Ok(proto::Family::UnknownFamily) | Err(_) => None,
+    });
+    let families = families.collect();
+    // Ports over what this version does not know are none that it could tell others of.
+    let ports = traits.other_ports.into_iter().enumerate().filter_map(|(i, port)| {
+        let transport = match proto::Transport::try_from(port.transport) {
+            Ok(proto::Transport::Udp) => Transport::Udp,
+            Ok(proto::Transport::Sctp) => Transport::Sctp,
+            Ok(proto::Transport::UnknownTransport) | Err(_) => return None,
+        };
+        let name_fault = names::label_fault(&port.name).filter(|_| !port.name.is_empty());
+        check(name_fault, &format!("traits.otherPorts[{i}].name"), &port.name, faults);
+        let (name, app_protocol) = (port.name.into(), port.app_protocol.map(Into::into));
+        Some(OtherPort { name, port: port_from(i, port.port, faults), transport, app_protocol })
+    });
+    let other_ports = ports.collect();
+    ServiceTraits {
+        external_name: traits.external_name,
+        client_ip_affinity: traits.client_ip_affinity,
+        internal_traffic_local: traits.internal_traffic_local,
+        traffic_distribution: traits.traffic_distribution.map(Into::into),
+        families,
+        other_ports,
+        app_protocols: labels_from(traits.app_protocols),
+    }
+}
+
+fn export_from(export: proto::ServiceExport, faults: &mut Faults) -> ServiceExport {
+    check(names::label_fault(&export.name), "name", &export.name, faults);
+    for (field, said) in [("labels", &export.labels), ("annotations", &export.annotations)] {
+        for label in said {
+            check(names::label_key_fault(&label.key), field, &label.key, faults);
+            if field == "labels" {
+                check(names::label_value_fault(&label.value), field, &label.value, faults);
+            }
+        }
+    }
+    ServiceExport {
+        id: id_from(export.namespace, export.name, faults),
+        created_at: export.created_at,
+        generation: export.generation,
+        labels: labels_from(export.labels),
+        annotations: labels_from(export.annotations),
     }
 }
 
@@ -219,6 +316,7 @@ fn slice_from(slice: proto::EndpointSlice, faults: &mut Faults) -> EndpointSlice
             node: endpoint.node.map(Into::into),
             zone: endpoint.zone.map(Into::into),
             pod: endpoint.pod.map(Into::into),
+            hostname: endpoint.hostname.map(Into::into),
         }
     });
     let endpoints = endpoints.collect();

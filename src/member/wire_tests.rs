@@ -19,6 +19,7 @@ fn objects() -> Vec<Object> {
         node: Some("ip-10-0-17-4.eu-central-1.compute.internal".into()),
         zone: Some("eu-central-1a".into()),
         pod: Some("checkout-7d9f8b6c5-x2x4z".into()),
+        hostname: Some("checkout-0".into()),
     };
     vec![
         Object::Node(KubeNode {
@@ -36,6 +37,38 @@ fn objects() -> Vec<Object> {
                 ServicePort { name: "raw".into(), port: 65_535, protocol: Protocol::Tcp },
             ],
             created_at: 1_700_000_000,
+            traits: ServiceTraits {
+                external_name: false,
+                client_ip_affinity: Some(10_800),
+                internal_traffic_local: true,
+                traffic_distribution: Some("PreferClose".into()),
+                families: vec![Family::V6, Family::V4],
+                other_ports: vec![
+                    OtherPort {
+                        name: "dns".into(),
+                        port: 53,
+                        transport: Transport::Udp,
+                        app_protocol: Some("dns".into()),
+                    },
+                    OtherPort { name: "sig".into(), port: 2905, transport: Transport::Sctp, app_protocol: None },
+                ],
+                app_protocols: [("http".into(), "kubernetes.io/ws".into())].into(),
+            },
+        }),
+        Object::Service(Service {
+            id: id("elsewhere"),
+            labels: Default::default(),
+            headless: false,
+            ports: Vec::new(),
+            created_at: 0,
+            traits: ServiceTraits { external_name: true, ..ServiceTraits::default() },
+        }),
+        Object::Export(ServiceExport {
+            id: id("checkout"),
+            created_at: 1_700_000_000,
+            generation: 3,
+            labels: [("example.com/team".into(), "shop".into())].into(),
+            annotations: [("example.com/note".into(), "free text, as long as it likes".into())].into(),
         }),
         Object::Slice(EndpointSlice {
             id: id("checkout-abcde"),
@@ -43,7 +76,15 @@ fn objects() -> Vec<Object> {
             ports: vec![SlicePort { name: "http".into(), port: 8080 }],
             endpoints: vec![
                 endpoint.clone(),
-                SliceEndpoint { node: None, zone: None, pod: None, ready: false, terminating: true, ..endpoint },
+                SliceEndpoint {
+                    node: None,
+                    zone: None,
+                    pod: None,
+                    hostname: None,
+                    ready: false,
+                    terminating: true,
+                    ..endpoint
+                },
             ],
         }),
         Object::Pod(Pod {

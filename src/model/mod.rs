@@ -4,6 +4,7 @@
 pub type Timestamp = i64;
 
 pub mod decision;
+pub mod export;
 pub mod id;
 pub mod object;
 pub mod policy;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::export::{ServiceExport, ServiceTraits};
 use super::id::{ClusterName, NamespacedName, PoolName};
 use super::policy::PolicySpec;
 use super::snapshot::UserSnapshot;
@@ -37,6 +38,8 @@ pub enum Object {
     Snapshot(UserSnapshot),
     /// A component that decides.
     Policy(PolicySpec),
+    /// The word that a Service is for other clusters too.
+    Export(ServiceExport),
 }
 
 /// The kinds of [`Object`].
@@ -60,6 +63,8 @@ pub enum ObjectKind {
     EndpointSnapshot,
     /// `causeway.dev/v1alpha1` Policy.
     Policy,
+    /// `multicluster.x-k8s.io` ServiceExport.
+    ServiceExport,
 }
 
 /// Identifies an object within its cluster.
@@ -97,6 +102,7 @@ impl Object {
             Object::Pool(p) => (ObjectKind::VipPool, none, Arc::from(p.name.as_str())),
             Object::Snapshot(s) => (ObjectKind::EndpointSnapshot, s.id.namespace.clone(), s.id.name.clone()),
             Object::Policy(p) => (ObjectKind::Policy, none, p.name.clone()),
+            Object::Export(e) => (ObjectKind::ServiceExport, e.id.namespace.clone(), e.id.name.clone()),
         };
         ObjectKey { kind, namespace, name }
     }
@@ -182,6 +188,9 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Seconds since the Unix epoch; 0 where not said. The older Service wins a conflict (KEP-1645).
     pub created_at: i64,
+    /// What an export of it carries over besides.
+    #[serde(default, skip_serializing_if = "ServiceTraits::is_default")]
+    pub traits: ServiceTraits,
 }
 
 /// A port of an [`EndpointSlice`], tied to the Service's port by its name.
@@ -210,6 +219,9 @@ pub struct SliceEndpoint {
     pub zone: Option<Arc<str>>,
     /// The pod's name (`targetRef` of kind Pod).
     pub pod: Option<Arc<str>>,
+    /// `hostname`, as pods of a StatefulSet have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Arc<str>>,
 }
 
 /// An EndpointSlice of one cluster.

@@ -15,7 +15,7 @@ use crate::model::Timestamp;
 use crate::model::decision::{NodeRole, Readiness};
 use crate::model::id::NamespacedName;
 use crate::model::object::{Access, ClusterRole};
-use crate::model::world::{ClusterState, MergedService, NoEffect, Sync};
+use crate::model::world::{ClusterState, ExportCondition, MergedService, NoEffect, Sync};
 use crate::policy::Failure;
 use crate::store::Backend;
 use crate::vip::{VipState, VipStatus};
@@ -119,6 +119,13 @@ impl Owner {
                 tell("", format!("EndpointSnapshot {}", snapshot.id), "spec", message, remedy);
             }
         }
+        for export in self.world.exports() {
+            // Where it is not valid, it is not ready either, which is said once.
+            let lacking = export.conditions.into_iter().find(|c| ["Valid", "Ready"].contains(&c.kind) && !c.holds);
+            if let Some(ExportCondition { message, remedy, .. }) = lacking {
+                tell(export.cluster.as_str(), format!("ServiceExport {}", export.id), "", message, remedy);
+            }
+        }
         for node in self.feedback.nodes() {
             if node.shared_since().is_some_and(|since| now.saturating_sub(since) > SHARED_ID_MS) {
                 let (id, count) = (&node.facts().id, node.streams());
@@ -129,7 +136,10 @@ impl Owner {
                 tell("", format!("Node {id}"), "node.id", message, "give each Envoy a node.id of its own".to_owned());
             }
         }
-        let access = |id: &NamespacedName| format!("ClusterAccess {id}");
+        let access = |id: &NamespacedName| match self.world.is_derived(id) {
+            true => format!("ServiceExport {id}"),
+            false => format!("ClusterAccess {id}"),
+        };
         for (id, state) in &self.accesses {
             for shortfall in &state.shortfalls {
                 tell("", access(id), "spec", shortfall.message.clone(), shortfall.remedy.clone());
@@ -226,6 +236,12 @@ impl Owner {
                 })
                 .collect(),
             hostnames: access.hostnames.iter().map(ToString::to_string).collect(),
+            from: if self.world.is_derived(&access.id) {
+                let clusters: Vec<&str> = access.clusters.iter().map(|cluster| cluster.as_str()).collect();
+                format!("ServiceExport {}", clusters.join(","))
+            } else {
+                "ClusterAccess".to_owned()
+            },
             conditions: self.conditions(access, &vips, failure),
         }
     }
@@ -268,12 +284,17 @@ impl Owner {
         let allocated = match problem {
             _ if wanted > 0 && vips.len() >= wanted => condition("Allocated", true, "Allocated", String::new()),
             Some(problem) => condition("Allocated", false, &problem.reason.to_string(), problem.message.clone()),
+            None if access.families.is_empty() => {
+                let message = "the service is headless: its name is answered with its pods' addresses".to_owned();
+                condition("Allocated", true, "Headless", message)
+            }
             None if wanted == 0 => condition("Allocated", false, "NothingClaimed", String::new()),
             None => condition("Allocated", false, "Pending", format!("{} of {wanted} addresses", vips.len())),
         };
         let published = vips.iter().filter(|status| status.state == VipState::Published).count();
         let on_all = vips.iter().all(|status| status.bound == status.expected);
         let published = match (published, vips.len()) {
+            (0, 0) if access.families.is_empty() => condition("Published", true, "Headless", String::new()),
             (0, _) => {
                 let why = vips.first().map(|s| s.message.clone()).or(problem.map(|p| p.message.clone()));
                 condition("Published", false, "NotProved", why.unwrap_or_default())

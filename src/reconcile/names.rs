@@ -1,19 +1,62 @@
-//! Which names are answered with which addresses: those of published VIPs, and no others.
+//! Which names are answered with which addresses: those of published VIPs and of headless services, and no others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::claims::pod_label;
+use super::claims::{pod_label, service_name};
 use super::views::Desired;
-use crate::dns::Record;
+use crate::dns::{Host, Record};
 use crate::model::decision::Readiness;
 use crate::model::id::NamespacedName;
 use crate::model::world::{AccessScope, World};
 use crate::vip::{Plan, Published};
 
-/// The records of all names.
-pub fn records(world: &World, plan: &Plan, desired: &Desired) -> Vec<Record> {
+/// What is answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Names {
+    /// Names of addresses.
+    pub records: Vec<Record>,
+    /// Services whose hosts have names of their own.
+    pub hosts: Vec<Host>,
+}
+
+/// All names: of published VIPs, and of headless services that clusters export.
+pub fn names(world: &World, plan: &Plan, desired: &Desired) -> Names {
+    let mut names = Names { records: of_vips(world, plan, desired), hosts: Vec::new() };
+    for service in world.headless_imports() {
+        add_headless(world, service, &mut names);
+    }
+    names
+}
+
+/// The name of a headless service is answered with the addresses of its ready pods, each of which has a name by its host
+/// name and its cluster as well. Without one that is ready there is no such name.
+fn add_headless(world: &World, service: &NamespacedName, names: &mut Names) {
+    let (Some(import), Some(access)) = (world.import(service), world.access(service)) else { return };
+    let name: Arc<str> = service_name(service).into();
+    let ttl = access.publish.ttl_seconds;
+    for cluster in &import.clusters {
+        for slice in world.import_endpoints(service, cluster) {
+            let ports: Vec<(Arc<str>, u16)> = slice.ports.into_iter().map(|port| (port.name, port.port)).collect();
+            for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
+                let host: Arc<str> = format!("{}.{cluster}.{name}", endpoint.label()).into();
+                let address = endpoint.address;
+                names.records.push(Record { name: name.clone(), address, ttl, ports: Vec::new() });
+                names.hosts.extend(ports.iter().map(|(port_name, port)| Host {
+                    name: name.clone(),
+                    port_name: port_name.clone(),
+                    port: *port,
+                    host: host.clone(),
+                    ttl,
+                }));
+                names.records.push(Record { name: host, address, ttl, ports: ports.clone() });
+            }
+        }
+    }
+}
+
+fn of_vips(world: &World, plan: &Plan, desired: &Desired) -> Vec<Record> {
     let mut cluster_names: BTreeMap<IpAddr, BTreeSet<Arc<str>>> = BTreeMap::new();
     for backend in desired.backends.values().filter(|backend| !backend.cluster_hostnames.is_empty()) {
         for address in &backend.addresses {

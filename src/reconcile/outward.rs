@@ -15,7 +15,7 @@ use crate::kube::outbox::{ClusterSeen, DnsRecord, ServiceAddresses, SnapshotCont
 use crate::model::decision::{Endpoint, Readiness};
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{Access, AddressRange, Pool, VipPer};
-use crate::model::world::{AccessScope, ClusterState, Sync, Touched};
+use crate::model::world::{AccessScope, ClusterState, ExportState, Sync, Touched};
 use crate::vip::VipStatus;
 
 /// An access's service.
@@ -38,6 +38,7 @@ pub(super) struct Told {
     snapshots: BTreeMap<Pair, BTreeMap<ClusterName, Arc<SnapshotContent>>>,
     users: BTreeMap<NamespacedName, EndpointSnapshotStatus>,
     imports: BTreeMap<Pair, Arc<Import>>,
+    exports: BTreeMap<NamespacedName, Vec<ExportState>>,
     complete: bool,
 }
 
@@ -83,17 +84,19 @@ impl Owner {
         };
         pairs.extend(gone);
         let imports = self.changed_imports(&pairs, &mut told);
+        let exports = self.changed_exports(touched, &mut told);
         let snapshots: Vec<(SnapshotKey, Option<Arc<SnapshotContent>>)> =
             pairs.into_iter().flat_map(|pair| self.changed_snapshots(pair, &mut told)).collect();
         let complete = !told.complete && self.knows_all();
         told.complete |= complete;
         self.told = told;
         if let Some(down) = &self.outputs.down
-            && (complete || !imports.is_empty() || !snapshots.is_empty())
+            && (complete || !imports.is_empty() || !snapshots.is_empty() || !exports.is_empty())
         {
             down.put(|news| {
                 news.imports.extend(imports);
                 news.snapshots.extend(snapshots.iter().cloned());
+                news.exports.extend(exports);
                 news.complete |= complete;
             });
         }
@@ -122,11 +125,14 @@ impl Owner {
     }
 
     fn changed_accesses(&self, told: &mut Told) -> Vec<(NamespacedName, Option<ClusterAccessStatus>)> {
-        let wanted = self
-            .access_rows()
-            .into_iter()
-            .map(|row| {
-                let id = NamespacedName::new(row.namespace, row.name);
+        let rows = self.access_rows().into_iter().map(|row| {
+            let id = NamespacedName::new(row.namespace.as_str(), row.name.as_str());
+            (id, row)
+        });
+        // An access that follows from exports is no object that could have a status.
+        let wanted = rows
+            .filter(|(id, _)| !self.world.is_derived(id))
+            .map(|(id, row)| {
                 let vip = |vip: super::view::AccessVip| AccessVipStatus {
                     address: vip.address,
                     hostnames: vip.hostnames,
@@ -253,14 +259,42 @@ impl Owner {
     }
 
     fn import_of(&self, (access, service): &Pair, binding: Option<&Binding>) -> Option<Import> {
-        let claims = self.accesses.get(access)?.claims.get(service)?;
+        // An export's access has the name of its service.
+        let exported = if access == service { self.world.import(service) } else { None };
         let access = self.world.access(access).filter(|access| access.per == VipPer::Service)?;
+        let claims = self.accesses.get(&access.id).and_then(|state| state.claims.get(service));
+        if claims.is_none() && exported.is_none() {
+            return None;
+        }
         let merged = self.world.service_in(service, &access.clusters)?;
+        let slices = |clusters: &BTreeSet<ClusterName>| {
+            clusters.iter().map(|cluster| (cluster.clone(), self.world.import_endpoints(service, cluster))).collect()
+        };
         Some(Import {
-            ports: claims.first().map_or_else(Vec::new, |claim| claim.ports.clone()),
+            ports: claims.and_then(|claims| claims.first()).map_or_else(Vec::new, |claim| claim.ports.clone()),
             vips: binding.into_iter().flat_map(|(addresses, _)| addresses).copied().collect(),
             clusters: merged.clusters,
+            exported: exported.map(|exported| {
+                let slices = slices(&exported.clusters);
+                (exported, slices)
+            }),
         })
+    }
+
+    /// What became of exports, where that differs.
+    fn changed_exports(&self, touched: &Touched, told: &mut Told) -> Vec<(NamespacedName, Vec<ExportState>)> {
+        let mut changed = Vec::new();
+        for id in touched.services.union(&touched.accesses) {
+            let states = self.world.exports_of(id);
+            let before = match states.is_empty() {
+                true => told.exports.remove(id).unwrap_or_default(),
+                false => told.exports.insert(id.clone(), states.clone()).unwrap_or_default(),
+            };
+            if before != states {
+                changed.push((id.clone(), states));
+            }
+        }
+        changed
     }
 
     fn touched_pairs(&self, touched: &Touched) -> BTreeSet<Pair> {

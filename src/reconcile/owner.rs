@@ -130,9 +130,11 @@ pub struct Owner {
     pub(super) objects: Objects,
     /// Names that DNS cannot answer.
     pub(super) names_rejected: Vec<dns::Rejected>,
-    records: Vec<dns::Record>,
+    names: names::Names,
     hostnames: Vec<Arc<str>>,
     dns_serial: u32,
+    /// Accesses of which there was a ClusterAccess since the process began.
+    declared_once: BTreeSet<NamespacedName>,
     /// Clusters that were read completely since the process began.
     pub(super) read_once: BTreeSet<ClusterName>,
     pub(super) started_at: Timestamp,
@@ -176,10 +178,11 @@ impl Owner {
             ledger_problem: None,
             objects: Objects::new(settings.has_ledger_copy),
             names_rejected: Vec::new(),
-            records: Vec::new(),
+            names: names::Names::default(),
             hostnames: Vec::new(),
             // Grows over restarts too, as long as there is not more than one change a second.
             dns_serial: u32::try_from((started_at / 1000).rem_euclid(1 << 32)).unwrap_or_default(),
+            declared_once: BTreeSet::new(),
             read_once: BTreeSet::new(),
             started_at,
             news: News::default(),
@@ -261,11 +264,15 @@ impl Owner {
                     read.remove(cluster);
                     nodes.retain(|(of, _), _| of != cluster);
                 }
-                Change::Apply { cluster, object } => {
-                    if let Object::Node(node) = &**object {
+                Change::Apply { cluster, object } => match &**object {
+                    Object::Node(node) => {
                         nodes.insert((cluster.clone(), node.name.clone()), Some(node.locality.clone()));
                     }
-                }
+                    Object::Access(access) if !self.declared_once.contains(&access.id) => {
+                        self.declared_once.insert(access.id.clone());
+                    }
+                    _ => {}
+                },
                 Change::Delete { cluster, key } if key.kind == ObjectKind::Node => {
                     nodes.insert((cluster.clone(), key.name.clone()), None);
                 }
@@ -491,7 +498,7 @@ impl Owner {
         self.views.end_turn();
         self.note_offers(now);
         let concerns_names = has_planned || desired_changed || !news.world.accesses.is_empty();
-        if concerns_names || is_first || self.has_pod_vips(&news.world) {
+        if concerns_names || is_first || self.has_pod_names(&news.world) {
             self.publish_names(is_first);
         }
         let has_failures_changed = self.views.take_failures_changed();
@@ -637,27 +644,31 @@ impl Owner {
         }
     }
 
-    /// Whether a touched service has VIPs of pods, whose names go by the pods' readiness.
-    fn has_pod_vips(&self, touched: &Touched) -> bool {
+    /// Whether a touched service has names that go by its pods' readiness: VIPs of pods, or none at all.
+    fn has_pod_names(&self, touched: &Touched) -> bool {
+        if touched.services.iter().any(|service| self.world.is_headless_import(service)) {
+            return true;
+        }
         let backends = touched.services.iter().filter_map(|service| self.desired.of_service.get(service)).flatten();
         backends.filter_map(|name| self.desired.backends.get(name)).any(|backend| backend.pod.is_some())
     }
 
     fn publish_names(&mut self, is_first: bool) {
-        let records = names::records(&self.world, &self.plan, &self.desired);
+        let names = names::names(&self.world, &self.plan, &self.desired);
         let hostnames: Vec<Arc<str>> = self.world.accesses().flat_map(|access| access.hostnames.clone()).collect();
-        if records == self.records && !is_first && hostnames == self.hostnames {
+        if names == self.names && !is_first && hostnames == self.hostnames {
             return;
         }
         self.dns_serial = self.dns_serial.wrapping_add(1);
         let table = dns::Table::build_from(dns::TableInput {
-            records: records.clone(),
+            records: names.records.clone(),
+            hosts: names.hosts.clone(),
             hostnames: hostnames.clone(),
             nameservers: self.outputs.nameservers.clone(),
             serial: self.dns_serial,
         });
         self.names_rejected = table.rejected().to_vec();
-        (self.records, self.hostnames) = (records, hostnames);
+        (self.names, self.hostnames) = (names, hostnames);
         self.outputs.dns.send_replace(Arc::new(table));
     }
 }

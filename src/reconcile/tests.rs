@@ -5,6 +5,7 @@ mod buckets;
 mod build;
 mod claims;
 mod copy;
+mod exports;
 mod inventory;
 mod ledger;
 mod nodes;

@@ -188,6 +188,9 @@ pub struct AccessRow {
     pub vips: Vec<AccessVip>,
     /// Host names of the whole access.
     pub hostnames: Vec<String>,
+    /// The objects that ask for it: `ClusterAccess`, or as `ServiceExport east,west` those of these clusters.
+    #[serde(default)]
+    pub from: String,
     /// `Accepted`, `Allocated` and `Published`.
     pub conditions: Vec<Condition>,
 }

@@ -51,7 +51,7 @@ fn canned() -> Value {
              "conflicts": ["port http: 80 in east, 81 in west; east is older"]},
         ],
         "accesses": [
-            {"namespace": "bank", "name": "ledger", "services": ["bank/ledger"], "vips": [], "hostnames": [],
+            {"namespace": "bank", "name": "ledger", "services": ["bank/ledger"], "vips": [], "hostnames": [], "from": "ServiceExport east,west",
              "conditions": [
                 {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "observedGeneration": 1},
                 {"type": "Allocated", "status": "False", "reason": "PoolExhausted", "message": "pool edge has no free address",
@@ -60,7 +60,7 @@ fn canned() -> Value {
             {"namespace": "shop", "name": "checkout", "services": ["shop/checkout"],
              "vips": [{"address": "240.11.0.7", "hostnames": ["checkout.shop.svc.clusterset.local"], "state": "Published", "bound": "2/2"},
                       {"address": "fd00:11::7", "hostnames": [], "state": "Offered", "bound": "0/2"}],
-             "hostnames": ["checkout.shop.svc.clusterset.local", "checkout.example.com"],
+             "hostnames": ["checkout.shop.svc.clusterset.local", "checkout.example.com"], "from": "ClusterAccess",
              "conditions": [
                 {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "observedGeneration": 4},
                 {"type": "Published", "status": "True", "reason": "BoundOnAll", "message": "2 of 2 gateways", "observedGeneration": 4}]},

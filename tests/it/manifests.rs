@@ -202,6 +202,39 @@ fn a_real_clusters_dump_loads_without_any_problem() {
 }
 
 #[test]
+fn exports_are_read_in_both_versions_and_what_no_import_can_have_is_told() {
+    let export = |version: &str, name: &str, spec: &str| {
+        format!(
+            "apiVersion: multicluster.x-k8s.io/{version}\nkind: ServiceExport\nmetadata: {{namespace: shop, name: {name}, generation: \
+             3, creationTimestamp: \"2026-01-02T03:04:05Z\"}}\n{spec}---\n"
+        )
+    };
+    let said = "spec: {exportedLabels: {team: shop, bad: 'a b'}, exportedAnnotations: {example.com/note: any text}}\n";
+    let import =
+        "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceImport\nmetadata: {namespace: shop, name: a}\n";
+    let text = export("v1beta1", "a", said) + &export("v1alpha1", "b", "status: {conditions: []}\n") + import;
+    let decoded = decode(Format::Yaml, text.as_bytes());
+    assert_eq!(decoded.findings, []);
+    let [warning] = decoded.warnings.as_slice() else { panic!("{:?}", decoded.warnings) };
+    assert_eq!((&*warning.object, &*warning.field), ("ServiceExport shop/a", "spec.exportedLabels[bad]"));
+    let exports: Vec<_> = decoded
+        .objects
+        .iter()
+        .map(|loaded| match &*loaded.object {
+            Object::Export(export) => export,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(exports.iter().map(|e| &*e.id.name).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(exports.iter().all(|export| (export.created_at, export.generation) == (1_767_323_045, 3)));
+    assert_eq!(exports[0].labels, [("team".into(), "shop".into())].into());
+    assert_eq!(exports[0].annotations, [("example.com/note".into(), "any text".into())].into());
+    assert!(exports[1].labels.is_empty() && exports[1].annotations.is_empty());
+    let left_out: Vec<_> = decoded.left_out.0.keys().map(|what| &**what).collect();
+    assert_eq!(left_out, ["objects of kind ServiceImport"]);
+}
+
+#[test]
 fn the_same_dump_in_json_is_the_same() {
     let dump = include_str!("../fixtures/kubectl-get-all-namespaces.yaml");
     let value: serde_json::Value = serde_yaml_ng::from_str(dump).expect("YAML");

@@ -15,8 +15,10 @@ use super::{Conversion, Converted, NameRule, created_at, id_of, labels_of, name_
 use crate::kube::down::LABEL;
 use crate::kube::field::{Faults, Invalid};
 use crate::kube::names;
+use crate::model::export::{OtherPort, ServiceTraits, Transport};
 use crate::model::object::{
-    EndpointSlice, Family, KubeNode, Locality, Object, Pod, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,
+    EndpointSlice, Family, KubeNode, Labels, Locality, Object, Pod, Protocol, Service, ServicePort, SliceEndpoint,
+    SlicePort,
 };
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -25,12 +27,15 @@ const WEIGHT_ANNOTATION: &str = "causeway.dev/weight";
 const CAME_DOWN: &str = "objects that Causeway made in a sub-cluster, which are no source";
 const NOT_TCP: &str = "ports that are not TCP";
 
+/// For how long a client stays with a pod where a Service ties them together and says no time, in seconds.
+const AFFINITY_SECONDS: u32 = 10_800;
+
 /// Whether Causeway made the object from what other clusters have.
 fn came_down(metadata: &ObjectMeta) -> bool {
     metadata.labels.as_ref().and_then(|labels| labels.get(LABEL)).is_some_and(|value| value == "true")
 }
 
-/// A `v1` Service. Ports that are not TCP are left out, and so are Services of type ExternalName.
+/// A `v1` Service. No VIP has its ports that are not TCP, nor Services of type ExternalName.
 ///
 /// # Errors
 /// Lists every field that an API server would refuse.
@@ -41,23 +46,56 @@ pub fn service(service: &core_v1::Service) -> Converted {
     let mut faults = Faults::default();
     let id = id_of(&service.metadata, NameRule::Label, &mut faults);
     let spec = service.spec.clone().unwrap_or_default();
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return faults.or(Conversion::nothing("Services of type ExternalName, which have no endpoints"));
-    }
     let mut left_out = Vec::new();
-    let ports = service_ports(spec.ports.as_deref().unwrap_or_default(), &mut left_out, &mut faults);
+    let mut traits = traits(&spec);
+    let mut ports = Vec::new();
+    if traits.external_name {
+        left_out.push("Services of type ExternalName, which have no endpoints");
+    } else {
+        ports = service_ports(spec.ports.as_deref().unwrap_or_default(), &mut traits, &mut left_out, &mut faults);
+    }
     let object = Object::Service(Service {
         id,
         labels: labels_of(&service.metadata),
         headless: spec.cluster_ip.as_deref() == Some("None"),
         ports,
         created_at: created_at(&service.metadata),
+        traits,
     });
     faults.or(Conversion { left_out, ..Conversion::of(object) })
 }
 
+/// What an export of the Service carries over, besides ports. Words that this version does not know are taken for the
+/// default, as they are by clients of an API server that is newer than they.
+fn traits(spec: &core_v1::ServiceSpec) -> ServiceTraits {
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return ServiceTraits { external_name: true, ..ServiceTraits::default() };
+    }
+    let seconds = || {
+        let config = spec.session_affinity_config.as_ref()?.client_ip.as_ref()?;
+        config.timeout_seconds.and_then(|seconds| u32::try_from(seconds).ok())
+    };
+    let families = spec.ip_families.iter().flatten().filter_map(|family| match family.as_str() {
+        "IPv4" => Some(Family::V4),
+        "IPv6" => Some(Family::V6),
+        _ => None,
+    });
+    let families: Vec<Family> = families.collect();
+    ServiceTraits {
+        external_name: false,
+        client_ip_affinity: (spec.session_affinity.as_deref() == Some("ClientIP"))
+            .then(|| seconds().unwrap_or(AFFINITY_SECONDS)),
+        internal_traffic_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+        traffic_distribution: said(spec.traffic_distribution.as_deref()),
+        families: if families == [Family::V4] { Vec::new() } else { families },
+        other_ports: Vec::new(),
+        app_protocols: Labels::new(),
+    }
+}
+
 fn service_ports(
     ports: &[core_v1::ServicePort],
+    traits: &mut ServiceTraits,
     left_out: &mut Vec<&'static str>,
     faults: &mut Faults,
 ) -> Vec<ServicePort> {
@@ -82,12 +120,24 @@ fn service_ports(
             faults.add(format!("{field}.port"), message, "remove one of the two ports");
         }
         match transport {
-            "TCP" => taken.extend(number.map(|port_number| ServicePort {
-                name: Arc::from(name),
-                port: port_number,
-                protocol: protocol(port.app_protocol.as_deref(), name),
-            })),
-            "UDP" | "SCTP" => left_out.push(NOT_TCP),
+            "TCP" => {
+                taken.extend(number.map(|port_number| ServicePort {
+                    name: Arc::from(name),
+                    port: port_number,
+                    protocol: protocol(port.app_protocol.as_deref(), name),
+                }));
+                let app_protocol = said(port.app_protocol.as_deref());
+                traits.app_protocols.extend(app_protocol.map(|protocol| (Arc::from(name), protocol)));
+            }
+            "UDP" | "SCTP" => {
+                left_out.push(NOT_TCP);
+                traits.other_ports.extend(number.map(|port_number| OtherPort {
+                    name: Arc::from(name),
+                    port: port_number,
+                    transport: if transport == "UDP" { Transport::Udp } else { Transport::Sctp },
+                    app_protocol: said(port.app_protocol.as_deref()),
+                }));
+            }
             other => {
                 let message = format!("`{other}` is no transport protocol");
                 faults.add(format!("{field}.protocol"), message, "use `TCP`, `UDP` or `SCTP`");
@@ -239,6 +289,7 @@ fn slice_endpoint(
             .as_ref()
             .filter(|target| target.kind.as_deref() == Some("Pod"))
             .and_then(|target| said(target.name.as_deref())),
+        hostname: said(endpoint.hostname.as_deref()),
     }
 }
 

@@ -4,6 +4,7 @@
 mod access;
 mod cluster;
 mod core;
+mod export;
 mod policy;
 mod pool;
 mod snapshot;
@@ -11,6 +12,7 @@ mod snapshot;
 pub use self::core::{endpoint_slice, node, pod, service};
 pub use access::cluster_access;
 pub use cluster::cluster_info;
+pub use export::service_export;
 pub use policy::policy;
 pub use pool::{parse_address_range, vip_pool};
 pub use snapshot::endpoint_snapshot;

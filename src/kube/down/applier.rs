@@ -153,8 +153,8 @@ async fn write(
             };
             (&counters.changed, done)
         }
-        Step::Status(part) => {
-            let patch = Patch::Merge(json!({ "status": part.status }));
+        Step::Status(part, status) => {
+            let patch = Patch::Merge(json!({ "status": status }));
             let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             let answer = answered(api.patch_status(&id.name.name, &params, &patch)).await;
             (&counters.changed, of_write(answer, wrote(&part, Some(part.status.clone()))))

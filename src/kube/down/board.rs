@@ -33,6 +33,7 @@ pub struct Scope {
 enum Source {
     Service(NamespacedName),
     Pods(SnapshotKey),
+    Exports(NamespacedName),
 }
 
 #[derive(Default)]
@@ -41,7 +42,7 @@ struct Inner {
     imports: BTreeMap<NamespacedName, BTreeMap<NamespacedName, Arc<Import>>>,
     /// Into how many objects pods go.
     counts: BTreeMap<SnapshotKey, usize>,
-    objects: BTreeMap<Source, BTreeMap<Id, Arc<Part>>>,
+    objects: BTreeMap<Source, BTreeMap<(Id, Audience), Arc<Part>>>,
     complete: bool,
     settled: bool,
     inboxes: BTreeMap<ClusterName, (Scope, Inbox)>,
@@ -124,6 +125,10 @@ impl Board {
             };
             self.put(&mut inner, Source::Pods(key), objects);
         }
+        for (id, exports) in news.exports {
+            let objects = exports.iter().map(render::of_export).collect();
+            self.put(&mut inner, Source::Exports(id), objects);
+        }
         if news.complete && !inner.complete {
             inner.complete = true;
             inner.inboxes.values().for_each(|(_, inbox)| inbox.put(|wanted| wanted.complete = true));
@@ -136,17 +141,19 @@ impl Board {
         let mut now = BTreeMap::new();
         let mut changes: Vec<(Id, Audience, Option<Arc<Part>>)> = Vec::new();
         for (id, part) in objects {
-            let part = match before.remove(&id) {
+            // Clusters may have different objects of one name.
+            let key = (id, part.audience.clone());
+            let part = match before.remove(&key) {
                 Some(known) if known.is_same(&part) => known,
                 _ => {
                     let part = Arc::new(part);
-                    changes.push((id.clone(), part.audience.clone(), Some(part.clone())));
+                    changes.push((key.0.clone(), key.1.clone(), Some(part.clone())));
                     part
                 }
             };
-            now.insert(id, part);
+            now.insert(key, part);
         }
-        changes.extend(before.into_iter().map(|(id, part)| (id, part.audience.clone(), None)));
+        changes.extend(before.into_keys().map(|(id, audience)| (id, audience, None)));
         if !now.is_empty() {
             inner.objects.insert(source, now);
         }
@@ -167,6 +174,7 @@ impl Board {
             && !scope.excluded.contains(&id.name.namespace)
             && match audience {
                 Audience::Everyone => true,
+                Audience::Only(only) => only == cluster,
                 Audience::PodsOf(of) => of != cluster && (scope.all_pods || *of == self.primary),
             }
     }
@@ -176,8 +184,8 @@ impl Board {
         let mut inner = self.lock();
         let inbox = Inbox::default();
         let all = inner.objects.values().flatten();
-        let for_it = all.filter(|(id, part)| self.is_for(cluster, &scope, id, &part.audience));
-        let changes = for_it.map(|(id, part)| (id.clone(), Some(part.clone()))).collect();
+        let for_it = all.filter(|((id, audience), _)| self.is_for(cluster, &scope, id, audience));
+        let changes = for_it.map(|((id, _), part)| (id.clone(), Some(part.clone()))).collect();
         let (complete, settled) = (inner.complete, inner.settled);
         inbox.put(|wanted| *wanted = Wanted { changes, complete, settled });
         inner.inboxes.insert(cluster.clone(), (scope, inbox.clone()));

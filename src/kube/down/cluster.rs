@@ -1,9 +1,11 @@
-//! What is known of one cluster, what it shall have, and what is to be written next. Pure: it is given the time.
+//! What is known of one cluster, what it shall have, and what is to be written next. Without I/O: it is given the
+//! time, but for what statuses say.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::{Timestamp, Unit};
 use kube::core::ApiResource;
 use serde_json::Value;
 
@@ -21,7 +23,8 @@ pub(super) enum Step {
     Create(Arc<Part>),
     /// The object of this version is another one from now on.
     Replace(Arc<Part>, u64),
-    Status(Arc<Part>),
+    /// It has another status: this one.
+    Status(Arc<Part>, Value),
     Delete(String),
 }
 
@@ -92,15 +95,21 @@ impl Known {
 
     fn step_as_served(&self, id: &Id) -> Option<Step> {
         match (self.part(id), self.there.get(id)) {
+            // What users make is theirs, and what became of it is said where it is.
+            (Some(_), None) | (None, Some(_)) if !id.kind.is_made() => None,
             (Some(part), None) => Some(Step::Create(part.clone())),
             (Some(part), Some(seen)) => {
                 let written = self.written.get(id).filter(|(version, _)| *version == seen.version);
                 let written = written.map(|(_, written)| written);
-                if !seen.has_body(part) && written.is_none_or(|written| written.form != part.form) {
+                if id.kind.is_made() && !seen.has_body(part) && written.is_none_or(|written| written.form != part.form)
+                {
                     return (self.is_settled || !part.is_bare).then(|| Step::Replace(part.clone(), seen.version));
                 }
                 let is_said = written.is_some_and(|written| written.status.as_ref() == Some(&part.status));
-                (!seen.has_status(part) && !is_said).then(|| Step::Status(part.clone()))
+                (!seen.has_status(part) && !is_said).then(|| {
+                    let now = Timestamp::now().round(Unit::Second).unwrap_or_default();
+                    Step::Status(part.clone(), seen.status_to_write(part, &now.to_string()))
+                })
             }
             (None, Some(seen)) if self.is_complete && self.is_settled => Some(Step::Delete(seen.uid.clone())),
             (None, _) => None,

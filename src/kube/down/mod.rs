@@ -31,6 +31,7 @@ use super::mailbox::Mailbox;
 use super::outbox::{SnapshotContent, SnapshotKey};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::ServicePort;
+use crate::model::world::{self, ExportState, ImportSlice};
 
 /// The label of every object that came down. What has it is no source.
 pub const LABEL: &str = "causeway.dev/synced-down";
@@ -46,6 +47,8 @@ pub struct Import {
     pub vips: Vec<IpAddr>,
     /// The clusters that have it.
     pub clusters: BTreeSet<ClusterName>,
+    /// Where it is exported: what the exports amount to, and its endpoints in each cluster.
+    pub exported: Option<(world::Import, BTreeMap<ClusterName, Vec<ImportSlice>>)>,
 }
 
 /// A service, and an access that reaches it.
@@ -58,6 +61,8 @@ pub struct News {
     pub imports: BTreeMap<Reached, Option<Arc<Import>>>,
     /// By access, service and cluster; `None` where there are no pods any more.
     pub snapshots: BTreeMap<SnapshotKey, Option<Arc<SnapshotContent>>>,
+    /// By name, all ServiceExports that count, and what became of them.
+    pub exports: BTreeMap<NamespacedName, Vec<ExportState>>,
     /// Everything that there is was told once.
     pub complete: bool,
 }

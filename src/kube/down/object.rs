@@ -22,11 +22,19 @@ pub enum Kind {
     EndpointSlice,
     /// `v1` Service.
     Service,
+    /// `multicluster.x-k8s.io` ServiceExport, which users write: only its status is Causeway's.
+    ServiceExport,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are made: a Service before what it leads to would lead nowhere.
-    pub const ALL: [Kind; 4] = [Kind::EndpointSnapshot, Kind::ServiceImport, Kind::EndpointSlice, Kind::Service];
+    pub const ALL: [Kind; 5] =
+        [Kind::EndpointSnapshot, Kind::ServiceImport, Kind::EndpointSlice, Kind::Service, Kind::ServiceExport];
+
+    /// Whether Causeway makes objects of the kind, and does not only say what became of users'.
+    pub fn is_made(self) -> bool {
+        self != Kind::ServiceExport
+    }
 
     /// Where the kind is served: the first that is, is used.
     pub(in crate::kube) fn resources(self) -> Vec<ApiResource> {
@@ -34,7 +42,8 @@ impl Kind {
             Kind::EndpointSnapshot => vec![ApiResource::erase::<EndpointSnapshotResource>(&())],
             Kind::EndpointSlice => vec![ApiResource::erase::<EndpointSlice>(&())],
             Kind::Service => vec![ApiResource::erase::<Service>(&())],
-            Kind::ServiceImport => ["v1beta1", "v1alpha1"].map(import).into(),
+            Kind::ServiceImport => mcs("ServiceImport", "serviceimports"),
+            Kind::ServiceExport => mcs("ServiceExport", "serviceexports"),
         }
     }
 
@@ -44,21 +53,22 @@ impl Kind {
             Kind::EndpointSnapshot => {
                 "install Causeway's definitions: `causeway crds | kubectl apply --server-side -f -`"
             }
-            Kind::ServiceImport => "install the definitions of the MCS API (sigs.k8s.io/mcs-api)",
+            Kind::ServiceImport | Kind::ServiceExport => "install the definitions of the MCS API (sigs.k8s.io/mcs-api)",
             Kind::EndpointSlice | Kind::Service => "is this a Kubernetes API server?",
         }
     }
 }
 
-fn import(version: &str) -> ApiResource {
-    let group = "multicluster.x-k8s.io".to_owned();
-    ApiResource {
+fn mcs(kind: &str, plural: &str) -> Vec<ApiResource> {
+    let group = "multicluster.x-k8s.io";
+    let of_version = |version: &str| ApiResource {
         api_version: format!("{group}/{version}"),
-        group,
+        group: group.to_owned(),
         version: version.to_owned(),
-        kind: "ServiceImport".to_owned(),
-        plural: "serviceimports".to_owned(),
-    }
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    ["v1beta1", "v1alpha1"].map(of_version).into()
 }
 
 /// Identifies an object within a cluster.
@@ -77,12 +87,14 @@ impl fmt::Display for Id {
 }
 
 /// Which clusters an object is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Audience {
     /// All.
     Everyone,
     /// Those that are to have the pods of this cluster, which is not among them.
     PodsOf(ClusterName),
+    /// This one.
+    Only(ClusterName),
 }
 
 /// What Causeway says of an object; what the API server adds is its own.

@@ -10,14 +10,22 @@ use super::{Import, LABEL};
 use crate::kube::manifest::without_nulls;
 use crate::kube::outbox::{SnapshotContent, SnapshotKey};
 use crate::kube::slices;
+use crate::model::export::Transport;
 use crate::model::id::NamespacedName;
 use crate::model::object::{Family, Protocol, ServicePort};
+use crate::model::world::{self, ExportState, ImportEndpoint, ImportKind, ImportSlice};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// By which a Service's EndpointSlices are found.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Who writes an EndpointSlice: Kubernetes' own controllers leave those of others alone.
 const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// By which an import's EndpointSlices are found, and the cluster of their pods (KEP-1645).
+const MCS_SERVICE: &str = "multicluster.kubernetes.io/service-name";
+const MCS_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
+/// Endpoints of an EndpointSlice on average, as Kubernetes has it; the API takes 1000.
+const MOST_ENDPOINTS: usize = 100;
 
 fn metadata<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
     let all = [(MANAGED_BY, "causeway"), (LABEL, "true")].into_iter().chain(labels);
@@ -36,8 +44,25 @@ pub(super) fn of_service(service: &NamespacedName, import: &Import) -> Vec<(Id, 
             asked_for.push((id(Kind::EndpointSlice, &name), slice_of_vips(service, import, family, &vips)));
         }
     }
+    for (cluster, slices) in import.exported.iter().flat_map(|(_, slices)| slices) {
+        let parts = slices.iter().flat_map(divided).enumerate();
+        for (index, slice) in parts {
+            let base = slices::shortened(&format!("{}.{cluster}", service.name), 240);
+            let labels = [(MCS_SERVICE, &*service.name), (MCS_CLUSTER, cluster.as_str())];
+            objects.push((id(Kind::EndpointSlice, &format!("{base}.{index}")), slice_of_pods(&slice, &labels)));
+            if is_headless(import) {
+                let labels = [(SERVICE_NAME, &*service.name)];
+                let name = format!("{base}.pods.{index}");
+                asked_for.push((id(Kind::EndpointSlice, &name), slice_of_pods(&slice, &labels)));
+            }
+        }
+    }
     objects.extend(asked_for.into_iter().map(|(id, part)| (id, Part { is_asked_for: true, ..part })));
     objects
+}
+
+fn is_headless(import: &Import) -> bool {
+    import.exported.as_ref().is_some_and(|(exported, _)| exported.kind == ImportKind::Headless)
 }
 
 fn text(family: Family) -> &'static str {
@@ -48,28 +73,72 @@ fn text(family: Family) -> &'static str {
 }
 
 fn service_import(import: &Import) -> Part {
-    let body = json!({
-        "metadata": metadata([]),
-        "spec": {
-            "type": "ClusterSetIP",
-            "ips": import.vips,
-            "ports": named(&import.ports).map(|port| ported(port, false)).collect::<Vec<Value>>(),
-        },
-    });
-    let clusters: Vec<Value> = import.clusters.iter().map(|cluster| json!({ "cluster": cluster })).collect();
-    Part { is_bare: import.vips.is_empty(), ..Part::new(body, json!({ "clusters": clusters })) }
+    let (mut metadata, mut spec) = (metadata([]), json!({ "type": "ClusterSetIP", "ips": import.vips }));
+    let mut clusters = &import.clusters;
+    match &import.exported {
+        None => spec["ports"] = named(&import.ports).map(|port| ported(port, false)).collect(),
+        Some((exported, _)) => {
+            clusters = &exported.clusters;
+            for (label, value) in &exported.labels {
+                metadata["labels"][&**label] = Value::from(&**value);
+            }
+            for (annotation, value) in &exported.annotations {
+                metadata["annotations"][&**annotation] = Value::from(&**value);
+            }
+            spec["ports"] = exported_ports(exported).collect();
+            if exported.kind == ImportKind::Headless {
+                spec["type"] = Value::from("Headless");
+            }
+            if let Some(seconds) = exported.client_ip_affinity {
+                spec["sessionAffinity"] = Value::from("ClientIP");
+                spec["sessionAffinityConfig"] = json!({ "clientIP": { "timeoutSeconds": seconds } });
+            }
+            if exported.internal_traffic_local {
+                spec["internalTrafficPolicy"] = Value::from("Local");
+            }
+            if let Some(distribution) = &exported.traffic_distribution {
+                spec["trafficDistribution"] = Value::from(&**distribution);
+            }
+            spec["ipFamilies"] = exported.families.iter().map(|family| text(*family)).collect();
+        }
+    }
+    let clusters: Vec<Value> = clusters.iter().map(|cluster| json!({ "cluster": cluster })).collect();
+    let is_bare = import.vips.is_empty() && !is_headless(import);
+    let body = json!({ "metadata": metadata, "spec": spec });
+    Part { is_bare, ..Part::new(body, json!({ "clusters": clusters })) }
+}
+
+fn exported_ports(exported: &world::Import) -> impl Iterator<Item = Value> {
+    exported.ports.iter().map(|port| {
+        let name = match (port.name.is_empty(), exported.ports.len()) {
+            (false, _) => Some(port.name.to_string()),
+            (true, 1) => None,
+            (true, _) => Some(format!("port-{}", port.port)),
+        };
+        without_nulls(json!({
+            "name": name,
+            "port": port.port,
+            "protocol": match port.transport {
+                Transport::Tcp => "TCP",
+                Transport::Udp => "UDP",
+                Transport::Sctp => "SCTP",
+            },
+            "appProtocol": port.app_protocol,
+        }))
+    })
 }
 
 /// A Service without a selector: its EndpointSlices say where it leads.
 fn of_kubernetes(import: &Import) -> Part {
-    let body = json!({
-        "metadata": metadata([]),
-        "spec": {
-            "type": "ClusterIP",
-            "ports": named(&import.ports).map(|port| ported(port, true)).collect::<Vec<Value>>(),
-        },
-    });
-    Part::new(body, Value::Null)
+    let ports: Vec<Value> = match &import.exported {
+        Some((exported, _)) if is_headless(import) => exported_ports(exported).collect(),
+        _ => named(&import.ports).map(|port| ported(port, true)).collect(),
+    };
+    let mut spec = json!({ "type": "ClusterIP", "ports": ports });
+    if is_headless(import) {
+        spec["clusterIP"] = Value::from("None");
+    }
+    Part::new(json!({ "metadata": metadata([]), "spec": spec }), Value::Null)
 }
 
 /// The ports, each with a name where there are several: clusters may differ in which port has none.
@@ -115,6 +184,61 @@ fn slice_of_vips(service: &NamespacedName, import: &Import, family: Family, vips
         "endpoints": endpoints,
     });
     Part::new(body, Value::Null)
+}
+
+/// A slice in parts that an EndpointSlice has room for. An endpoint's part follows from its address, so that one that
+/// comes or goes changes one of them.
+fn divided(slice: &ImportSlice) -> Vec<ImportSlice> {
+    let count = slice.endpoints.len().div_ceil(MOST_ENDPOINTS).next_power_of_two();
+    let mut parts = vec![ImportSlice { endpoints: Vec::new(), ..slice.clone() }; count];
+    for endpoint in &slice.endpoints {
+        let part = slices::index(&endpoint.address.to_string(), count);
+        parts[part].endpoints.push(endpoint.clone());
+    }
+    parts
+}
+
+fn slice_of_pods(slice: &ImportSlice, labels: &[(&str, &str)]) -> Part {
+    let ports: Vec<Value> =
+        slice.ports.iter().map(|port| json!({ "name": port.name, "port": port.port, "protocol": "TCP" })).collect();
+    let endpoint = |endpoint: &ImportEndpoint| {
+        let ImportEndpoint { address, ready, serving, terminating, hostname, zone, pod: _ } = endpoint;
+        without_nulls(json!({
+            "addresses": [address],
+            "conditions": { "ready": ready, "serving": serving, "terminating": terminating },
+            "hostname": hostname,
+            "zone": zone,
+        }))
+    };
+    let labels = [(SLICE_MANAGED_BY, "causeway.dev")].into_iter().chain(labels.iter().copied());
+    let body = json!({
+        "metadata": metadata(labels),
+        "addressType": text(slice.family),
+        "ports": ports,
+        "endpoints": slice.endpoints.iter().map(endpoint).collect::<Vec<Value>>(),
+    });
+    Part::new(body, Value::Null)
+}
+
+/// What became of a ServiceExport, in its own cluster.
+pub(super) fn of_export(export: &ExportState) -> (Id, Part) {
+    let conditions: Vec<Value> = export
+        .conditions
+        .iter()
+        .map(|condition| {
+            let remedy = if condition.remedy.is_empty() { "" } else { "; " };
+            json!({
+                "type": condition.kind,
+                "status": if condition.holds { "True" } else { "False" },
+                "reason": condition.reason,
+                "message": format!("{}{remedy}{}", condition.message, condition.remedy),
+                "observedGeneration": export.generation,
+            })
+        })
+        .collect();
+    let part = Part::new(Value::Null, json!({ "conditions": conditions }));
+    let id = Id { kind: Kind::ServiceExport, name: export.id.clone() };
+    (id, Part { audience: Audience::Only(export.cluster.clone()), ..part })
 }
 
 /// The objects of an access's pods in one cluster, of so many.

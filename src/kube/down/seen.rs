@@ -60,6 +60,19 @@ impl Seen {
     pub fn has_status(&self, part: &Part) -> bool {
         covers(self.object.get("status").unwrap_or(&Value::Null), &part.status)
     }
+
+    /// The status to write: conditions that were there in the same status keep since when that is so.
+    pub fn status_to_write(&self, part: &Part, now: &str) -> Value {
+        let mut status = part.status.clone();
+        let known = self.object.pointer("/status/conditions").and_then(Value::as_array);
+        for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+            let is_same = |known: &&Value| known["type"] == condition["type"] && known["status"] == condition["status"];
+            let since =
+                known.into_iter().flatten().find(is_same).and_then(|known| known["lastTransitionTime"].as_str());
+            condition["lastTransitionTime"] = Value::from(since.unwrap_or(now));
+        }
+        status
+    }
 }
 
 /// Whether a value says all that another does. Lists have to be the same; what is empty need not be said.
@@ -139,7 +152,8 @@ enum Watched {
 
 async fn watch_as(kind: Kind, resource: &ApiResource, client: &Client, out: &mpsc::Sender<News>) -> Watched {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
-    let config = watcher::Config::default().timeout(PATIENCE).labels(&format!("{LABEL}=true")).streaming_lists();
+    let config = watcher::Config::default().timeout(PATIENCE).streaming_lists();
+    let config = if kind.is_made() { config.labels(&format!("{LABEL}=true")) } else { config };
     let mut events = pin!(watcher(api, config));
     let mut is_served = false;
     let id = |object: &DynamicObject| Id {

@@ -8,11 +8,13 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod export;
 mod policy;
 mod snapshot;
 mod status;
 mod vip;
 
+pub use export::*;
 pub use policy::*;
 pub use snapshot::*;
 pub use status::*;

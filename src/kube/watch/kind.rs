@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::known::Known;
-use super::{Item, OF_PRIMARY, Told};
+use super::{Item, OF_PRIMARY, Told, exports};
 use crate::kube::connect::{Refused, explain};
 use crate::kube::convert::{self, Converted};
 use crate::kube::field::Invalid;
@@ -79,6 +79,7 @@ async fn read(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>) {
                 |o: &kinds::EndpointSnapshotResource| one(convert::endpoint_snapshot(&as_file!(EndpointSnapshot, o)));
             of_causeway(kind, client, out, convert).await;
         }
+        ObjectKind::ServiceExport => exports::read(client, out).await,
     }
 }
 
@@ -94,7 +95,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let items = |object: &K| keyed(key_of(kind, object), one(convert(object)));
-    Watch::new(kind, client, out, items).run().await;
+    Watch::new(kind, Api::all(client), out, items).run().await;
 }
 
 /// Causeway's kinds, which may be those of another version's definition.
@@ -113,11 +114,11 @@ where
             }
         }
     };
-    Watch::new(kind, client, out, items).run().await;
+    Watch::new(kind, Api::all(client), out, items).run().await;
 }
 
 /// An object's items, before they are given its key: nothing where it is of a sort that is not served.
-enum Items {
+pub(super) enum Items {
     Of(Vec<Item>),
     Nothing,
     Invalid(Vec<Invalid>),
@@ -125,7 +126,7 @@ enum Items {
 
 impl Items {
     /// The same, with further warnings.
-    fn warned(self, warnings: &[Invalid]) -> Self {
+    pub fn warned(self, warnings: &[Invalid]) -> Self {
         if warnings.is_empty() {
             return self;
         }
@@ -148,7 +149,7 @@ impl Items {
     }
 }
 
-fn one(converted: Converted) -> Items {
+pub(super) fn one(converted: Converted) -> Items {
     match converted {
         Ok(conversion) => match conversion.object {
             Some(object) if conversion.warnings.is_empty() => Items::Of(vec![Item::Object(Box::new(object))]),
@@ -174,7 +175,7 @@ fn cluster_info(info: &kinds::ClusterInfoResource) -> Items {
     }
 }
 
-fn keyed(key: ObjectKey, items: Items) -> Vec<Item> {
+pub(super) fn keyed(key: ObjectKey, items: Items) -> Vec<Item> {
     match items {
         Items::Of(items) => items,
         Items::Nothing => vec![Item::Gone(key)],
@@ -182,13 +183,13 @@ fn keyed(key: ObjectKey, items: Items) -> Vec<Item> {
     }
 }
 
-fn key_of<K: Resource>(kind: ObjectKind, object: &K) -> ObjectKey {
+pub(super) fn key_of<K: Resource>(kind: ObjectKind, object: &K) -> ObjectKey {
     let meta = object.meta();
     let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
     ObjectKey { kind, namespace: text(&meta.namespace), name: text(&meta.name) }
 }
 
-struct Watch<K, F> {
+pub(super) struct Watch<K, F> {
     kind: ObjectKind,
     api: Api<K>,
     out: mpsc::Sender<Told>,
@@ -198,26 +199,59 @@ struct Watch<K, F> {
     streams: bool,
     /// Which objects are asked for.
     fields: Option<&'static str>,
+    /// It is no trouble that the kind is not served.
+    is_optional: bool,
+    /// The kind was listed completely once.
+    pub was_listed: bool,
 }
 
 /// Nobody listens any more.
-struct Closed;
+pub(super) struct Closed;
+
+/// What a cluster lacks, so that a kind cannot be read of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Without {
+    /// The kind's definition.
+    Kind,
+    /// The permission to read it.
+    Permission,
+}
 
 impl<K, F> Watch<K, F>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     F: Fn(&K) -> Vec<Item>,
 {
-    fn new(kind: ObjectKind, client: Client, out: mpsc::Sender<Told>, items: F) -> Self {
-        Self { kind, api: Api::all(client), out, items, patience: PATIENCE, streams: true, fields: fields_of(kind) }
+    pub fn new(kind: ObjectKind, api: Api<K>, out: mpsc::Sender<Told>, items: F) -> Self {
+        Self {
+            kind,
+            api,
+            out,
+            items,
+            patience: PATIENCE,
+            streams: true,
+            fields: fields_of(kind),
+            is_optional: false,
+            was_listed: false,
+        }
     }
 
     async fn run(mut self) {
         while self.watch().await.is_ok() {}
     }
 
-    /// Watches until something has to be done in another way.
-    async fn watch(&mut self) -> Result<(), Closed> {
+    /// Watches while the cluster has the kind, and says why it cannot any more.
+    pub async fn run_while_there(&mut self) -> Result<Without, Closed> {
+        self.is_optional = true;
+        loop {
+            if let Some(without) = self.watch().await? {
+                return Ok(without);
+            }
+        }
+    }
+
+    /// Watches until something has to be done in another way. Of a kind that need not be there, says what is lacking.
+    async fn watch(&mut self) -> Result<Option<Without>, Closed> {
         let mut config = watcher::Config::default().timeout(self.patience);
         if self.streams {
             config = config.streaming_lists();
@@ -241,10 +275,14 @@ where
                     Ok(Event::InitDone) => {
                         self.flush(&mut items).await?;
                         (is_listing, tries, self.patience) = (false, 0, PATIENCE);
+                        self.was_listed = true;
                         self.send(Told::Done(self.kind)).await?;
                     }
                     Err(error) => {
                         self.flush(&mut items).await?;
+                        if let Some(without) = without(&error).filter(|_| self.is_optional) {
+                            return Ok(Some(without));
+                        }
                         let is_forgotten = matches!(&error, watcher::Error::WatchError(status) if status.code == 410);
                         if !is_forgotten {
                             self.send(Told::Failing(self.kind, refused(self.kind, &error))).await?;
@@ -254,22 +292,22 @@ where
                         tokio::time::sleep(Duration::from_millis(pause)).await;
                         if is_listing && self.fields.is_some() && is_unselectable(&error) {
                             self.fields = None;
-                            return Ok(());
+                            return Ok(None);
                         }
                         if is_listing && self.streams && is_unsupported(&error) {
                             self.streams = false;
-                            return Ok(());
+                            return Ok(None);
                         }
                         if is_listing && self.patience < MOST_PATIENCE && is_cut(&error) {
                             self.patience = (self.patience * 2).min(MOST_PATIENCE);
-                            return Ok(());
+                            return Ok(None);
                         }
                     }
                 }
             }
             self.flush(&mut items).await?;
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn flush(&self, items: &mut Vec<Item>) -> Result<(), Closed> {
@@ -311,6 +349,15 @@ fn is_unsupported(error: &watcher::Error) -> bool {
 /// server is (before Kubernetes 1.31).
 fn is_unselectable(error: &watcher::Error) -> bool {
     is_refusal(error, |status| status.code == 400 && status.message.contains("field label not supported"))
+}
+
+/// What is lacking where a kind cannot be read for good.
+fn without(error: &watcher::Error) -> Option<Without> {
+    if is_refusal(error, |status| status.code == 404) {
+        Some(Without::Kind)
+    } else {
+        is_refusal(error, |status| status.code == 403).then_some(Without::Permission)
+    }
 }
 
 fn is_refusal(error: &watcher::Error, is_meant: impl Fn(&Status) -> bool) -> bool {

@@ -1,6 +1,7 @@
 //! Reading one cluster through its API server: a watch for each kind, and a pulse that tells whether the API server and
 //! its etcd answer at all.
 
+mod exports;
 mod kind;
 pub(super) mod known;
 mod pulse;
@@ -20,7 +21,8 @@ use crate::model::object::{Object, ObjectKey, ObjectKind};
 const WAITING: usize = 64;
 
 /// The kinds that are read of every cluster.
-pub const OF_ALL: [ObjectKind; 4] = [ObjectKind::Node, ObjectKind::Service, ObjectKind::Pod, ObjectKind::EndpointSlice];
+pub const OF_ALL: [ObjectKind; 5] =
+    [ObjectKind::Node, ObjectKind::Service, ObjectKind::Pod, ObjectKind::EndpointSlice, ObjectKind::ServiceExport];
 
 /// The kinds that are read of the primary as well.
 pub const OF_PRIMARY: [ObjectKind; 5] = [

@@ -72,6 +72,7 @@ impl World {
             Object::Pool(pool) => self.put_pool(cluster, pool.name.clone(), Some(pool), touched),
             Object::Snapshot(snapshot) => self.put_snapshot(cluster, snapshot.id.clone(), Some(snapshot), touched),
             Object::Policy(policy) => self.put_policy(cluster, policy.name.clone(), Some(policy), touched),
+            Object::Export(export) => self.put_export(cluster, export.id.clone(), Some(export), touched),
         }
     }
 
@@ -92,6 +93,7 @@ impl World {
             ObjectKind::VipPool => self.put_pool(cluster, key.name.clone().into(), None, touched),
             ObjectKind::EndpointSnapshot => self.put_snapshot(cluster, id, None, touched),
             ObjectKind::Policy => self.put_policy(cluster, key.name.clone(), None, touched),
+            ObjectKind::ServiceExport => self.put_export(cluster, id, None, touched),
         }
     }
 
@@ -134,21 +136,19 @@ impl World {
             return;
         }
         let sees = data.sees(&id.namespace);
+        let is_there = service.is_some();
+        let before = usize::from(data.service(&id).is_some());
         match service {
-            Some(service) => {
-                if data.services.insert(id.clone(), service).is_none() && sees {
-                    data.state.counts.services += 1;
-                }
-                self.holders.entry(id.clone()).or_default().insert(cluster.clone());
-            }
-            None => {
-                if data.services.remove(&id).is_some() && sees {
-                    data.state.counts.services -= 1;
-                }
-                self.release(&id, cluster);
-            }
+            Some(service) => drop(data.services.insert(id.clone(), service)),
+            None => drop(data.services.remove(&id)),
+        }
+        data.state.counts.services = data.state.counts.services + usize::from(data.service(&id).is_some()) - before;
+        match is_there {
+            true => drop(self.holders.entry(id.clone()).or_default().insert(cluster.clone())),
+            false => self.release(&id, cluster),
         }
         if sees {
+            self.derive(&id, touched);
             self.touch_service(id, touched);
         }
     }
@@ -164,7 +164,7 @@ impl World {
 
     /// A Service itself changed: besides the service, every access of the namespace that might
     /// choose it now, or did so before.
-    fn touch_service(&self, id: NamespacedName, touched: &mut Touched) {
+    pub(super) fn touch_service(&self, id: NamespacedName, touched: &mut Touched) {
         let choosers = self.accesses_in(&id.namespace).filter(|access| match &access.service {
             ServiceChoice::Name(name) => *name == id.name,
             ServiceChoice::Selector(_) => true,
@@ -285,6 +285,7 @@ impl World {
         // Services first, while the primary's accesses are still there to be touched.
         let Some(data) = self.clusters.get(cluster) else { return };
         let services: Vec<NamespacedName> = data.services.keys().cloned().collect();
+        let exports: Vec<NamespacedName> = data.exports.keys().cloned().collect();
         for id in &services {
             self.release(id, cluster);
             self.touch_service(id.clone(), touched);
@@ -295,6 +296,11 @@ impl World {
             self.primary = None;
         }
         self.clusters.remove(cluster);
+        for id in &exports {
+            self.cease_export(id, cluster);
+            self.touch_service(id.clone(), touched);
+            self.derive(id, touched);
+        }
         touched.clusters.insert(cluster.clone());
         touched.pods.push(PodChange::ForgetCluster { cluster: cluster.clone() });
         self.settle(touched);
@@ -322,6 +328,7 @@ impl World {
     fn touch_own(&self, cluster: &ClusterName, touched: &mut Touched) {
         let Some(data) = self.clusters.get(cluster) else { return };
         touched.accesses.extend(data.accesses.keys().cloned());
+        touched.accesses.extend(self.exports.derived.keys().cloned());
         touched.pools |= !data.pools.is_empty();
         touched.policies |= !data.policies.is_empty();
         touch_snapshots(data, data.snapshots(), touched);
@@ -363,7 +370,10 @@ impl World {
             touched.accesses.extend(data.accesses.keys().filter(|id| flipped.contains(&id.namespace)).cloned());
             touch_snapshots(data, data.snapshots().filter(|s| flipped.contains(&s.id.namespace)), touched);
         }
-        for id in data.services.keys().filter(|id| flipped.contains(&id.namespace)) {
+        let mut differ: BTreeSet<NamespacedName> = data.services.keys().cloned().collect();
+        differ.extend(data.exports.keys().cloned());
+        differ.retain(|id| flipped.contains(&id.namespace));
+        for id in &differ {
             self.touch_service(id.clone(), touched);
         }
         for (id, pod) in data.pods.iter().filter(|(id, _)| flipped.contains(&id.namespace)) {
@@ -373,6 +383,9 @@ impl World {
             } else {
                 PodChange::Delete { cluster, id: id.clone() }
             });
+        }
+        for id in &differ {
+            self.derive(id, touched);
         }
     }
 }

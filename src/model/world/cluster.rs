@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::model::Timestamp;
+use crate::model::export::ServiceExport;
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::{
     Access, ClusterRole, ClusterSpec, EndpointSlice, KubeNode, Locality, Pod, Pool, Service, SliceEndpoint,
@@ -83,6 +84,7 @@ pub(super) struct ClusterData {
     pub pools: BTreeMap<PoolName, Arc<Pool>>,
     pub policies: BTreeMap<Arc<str>, Arc<PolicySpec>>,
     pub pods: HashMap<NamespacedName, Arc<Pod>>,
+    pub exports: HashMap<NamespacedName, ServiceExport>,
     snapshots: BTreeMap<NamespacedName, Arc<UserSnapshot>>,
     /// By access, in the order of their names, in which the last word counts.
     snapshots_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
@@ -107,6 +109,7 @@ impl ClusterData {
             pools: BTreeMap::new(),
             policies: BTreeMap::new(),
             pods: HashMap::new(),
+            exports: HashMap::new(),
             snapshots: BTreeMap::new(),
             snapshots_of: HashMap::new(),
             nodes: HashMap::new(),
@@ -127,9 +130,20 @@ impl ClusterData {
         matches!(self.state.sync, Sync::Unknown { .. })
     }
 
-    /// Whether the cluster has a Service of this name that counts.
+    /// The cluster's Service of this name, if it counts. One of type ExternalName is another name for something else,
+    /// and has no endpoints.
     pub fn service(&self, id: &NamespacedName) -> Option<&Service> {
-        self.services.get(id).filter(|_| self.sees(&id.namespace))
+        self.services.get(id).filter(|service| self.counts(service))
+    }
+
+    /// Whether the Service counts.
+    pub fn counts(&self, service: &Service) -> bool {
+        self.sees(&service.id.namespace) && !service.traits.external_name
+    }
+
+    /// The cluster's ServiceExport of this name, if it counts.
+    pub fn export(&self, id: &NamespacedName) -> Option<&ServiceExport> {
+        self.exports.get(id).filter(|_| self.sees(&id.namespace))
     }
 
     /// The service's slices, in the order of their names.
@@ -272,7 +286,7 @@ impl ClusterData {
     /// Counts anew what is seen, after the exclusion of namespaces changed.
     pub fn recount(&mut self) {
         let counts = Counts {
-            services: self.services.keys().filter(|id| self.sees(&id.namespace)).count(),
+            services: self.services.values().filter(|service| self.counts(service)).count(),
             endpoints: self.slices.values().filter(|s| self.sees(&s.id.namespace)).map(|s| s.endpoints.len()).sum(),
             pods: self.pods.keys().filter(|id| self.sees(&id.namespace)).count(),
             nodes: self.nodes.len(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::World;
 use super::cluster::ClusterData;
+use super::exports::age;
 use crate::model::decision::{Endpoint, Readiness};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{EndpointSlice, Labels, Service, ServicePort, SliceEndpoint};
@@ -68,12 +69,37 @@ impl World {
         clusters: &BTreeSet<ClusterName>,
     ) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
-        for (name, data) in self.holding(service, clusters) {
+        let left_out = self.left_out(service, port_name, clusters);
+        for (name, data) in self.holding(service, clusters).filter(|(name, _)| !left_out.contains(*name)) {
             if data.service(service).is_some() {
                 data.slices_of(service).for_each(|slice| read_slice(name, data, slice, port_name, &mut endpoints));
             }
         }
         endpoints
+    }
+
+    /// The clusters that export the service with another number for the port than the one that is served: theirs is not
+    /// imported, and clients of the port are none of theirs (KEP-1645).
+    pub(super) fn left_out(
+        &self,
+        service: &NamespacedName,
+        port_name: &str,
+        clusters: &BTreeSet<ClusterName>,
+    ) -> BTreeSet<ClusterName> {
+        if !self.is_exported(service) {
+            return BTreeSet::new();
+        }
+        let number = |service: &Service| service.ports.iter().find(|p| &*p.name == port_name).map(|p| p.port);
+        let exporting = self.holding(service, clusters).filter(|(_, data)| data.export(service).is_some());
+        let exported: Vec<(&ClusterName, u16)> =
+            exporting.filter_map(|(name, data)| Some((name, number(data.service(service)?)?))).collect();
+        if exported.iter().all(|(_, port)| exported.first().is_some_and(|(_, first)| port == first)) {
+            return BTreeSet::new();
+        }
+        let merged = self.service_in(service, clusters);
+        let served = merged.and_then(|merged| merged.ports.into_iter().find(|p| &*p.name == port_name));
+        let is_other = |port: u16| served.as_ref().is_none_or(|served| served.port != port);
+        exported.into_iter().filter(|(_, port)| is_other(*port)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether one of the clusters (none given means all) has the service.
@@ -92,11 +118,15 @@ impl World {
             .filter_map(|name| self.clusters.get_key_value(name))
     }
 
-    /// Least is strongest: the oldest Service wins (KEP-1645), one of unknown age comes after all
-    /// of known age, then the primary's, then the first cluster's by name.
-    fn precedence(&self, cluster: &ClusterName, service: &Service) -> (bool, i64, Reverse<bool>, ClusterName) {
+    /// Least is strongest: Services that are exported come first, by the age of the exports (KEP-1645). Of others the
+    /// oldest Service wins, one of unknown age comes after all of known age, then the primary's, then the first
+    /// cluster's by name.
+    fn precedence(&self, cluster: &ClusterName, service: &Service) -> (bool, (bool, i64, Reverse<bool>), ClusterName) {
+        if let Some(export) = self.clusters.get(cluster).and_then(|data| data.export(&service.id)) {
+            return (false, age(export), cluster.clone());
+        }
         let is_primary = self.primary.as_ref() == Some(cluster);
-        (service.created_at == 0, service.created_at, Reverse(is_primary), cluster.clone())
+        (true, (service.created_at == 0, service.created_at, Reverse(is_primary)), cluster.clone())
     }
 }
 

@@ -14,7 +14,10 @@ use super::policy::PolicySpec;
 
 mod apply;
 mod cluster;
+mod conflicts;
 mod effects;
+mod exports;
+mod imports;
 mod merge;
 mod overlay;
 mod primary;
@@ -23,10 +26,12 @@ mod tests;
 
 pub use cluster::{ClusterState, Counts, DEFAULT_NETWORK, Sync};
 pub use effects::{NoEffect, SnapshotEffect};
+pub use imports::{ExportCondition, ExportState, Import, ImportEndpoint, ImportKind, ImportPort, ImportSlice};
 pub use merge::MergedService;
 pub use overlay::AccessScope;
 
 use cluster::ClusterData;
+use exports::{Exports, by_name};
 
 /// What a change to a pod means for whoever mirrors the pods. To be taken in the order given.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +117,7 @@ pub struct World {
     chosen_primary: Option<ClusterName>,
     /// Which clusters have a Service of this name, excluded namespaces included.
     holders: BTreeMap<NamespacedName, BTreeSet<ClusterName>>,
+    exports: Exports,
 }
 
 impl World {
@@ -146,15 +152,18 @@ impl World {
         self.clusters().filter(|state| state.sync == Sync::Pending).map(|state| &state.name)
     }
 
-    /// The accesses that count, by name.
+    /// The accesses that count, by name, those that follow from exports among them.
     pub fn accesses(&self) -> impl Iterator<Item = &Arc<Access>> {
         let primary = self.primary_data();
-        primary.into_iter().flat_map(|data| data.accesses.values().filter(|access| data.sees(&access.id.namespace)))
+        let declared = primary
+            .into_iter()
+            .flat_map(|data| data.accesses.values().filter(|access| data.sees(&access.id.namespace)));
+        by_name(declared, self.derived_from(NamespacedName::new("", "")))
     }
 
-    /// One access, if it counts.
+    /// One access, if it counts: the ClusterAccess, else the one that follows from exports.
     pub fn access(&self, id: &NamespacedName) -> Option<&Arc<Access>> {
-        self.primary_data().filter(|data| data.sees(&id.namespace))?.accesses.get(id)
+        self.declared(id).or_else(|| self.derived(id))
     }
 
     /// The pools that count, by name.
@@ -226,14 +235,11 @@ impl World {
     /// The accesses of a namespace, through the order of their names.
     fn accesses_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &Arc<Access>> {
         let first = NamespacedName::new(namespace.clone(), "");
+        let from = first.clone();
+        let primary = self.primary_data().filter(|data| data.sees(namespace)).into_iter();
+        let declared = primary.flat_map(move |data| data.accesses.range(from.clone()..).map(|(_, access)| access));
         let namespace = namespace.clone();
-        self.primary_data().filter(|data| data.sees(&namespace)).into_iter().flat_map(move |data| {
-            let namespace = namespace.clone();
-            data.accesses
-                .range(first.clone()..)
-                .take_while(move |(id, _)| id.namespace == namespace)
-                .map(|(_, access)| access)
-        })
+        by_name(declared, self.derived_from(first)).take_while(move |access| access.id.namespace == namespace)
     }
 
     /// The names of a namespace's services, through the order of their names.

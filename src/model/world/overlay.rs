@@ -87,6 +87,11 @@ impl<'a> Overlay<'a> {
         }
     }
 
+    /// What is said of a cluster's pod; nothing where nobody says anything.
+    pub fn readiness_of(&self, cluster: &ClusterName, pod: &str) -> Option<Readiness> {
+        self.of_pods.get(&(cluster, pod)).map(|said| readiness(*said))
+    }
+
     /// Whether a backend of this name is added in the cluster.
     pub fn adds(&self, cluster: &ClusterName, name: &str) -> bool {
         self.added.contains_key(&(cluster, name))

@@ -13,6 +13,7 @@ use crate::model::object::{
 use crate::model::snapshot::UserSnapshot;
 
 mod build;
+mod exports;
 mod laws;
 mod snapshots;
 

@@ -64,7 +64,10 @@ impl Owner {
             true => self.world.pools().map(AsRef::as_ref).collect(),
             false => spared.iter().collect(),
         };
-        let accesses = self.world.accesses().map(|access| access.id.clone()).collect();
+        let mut accesses: BTreeSet<NamespacedName> = self.world.accesses().map(|access| access.id.clone()).collect();
+        if !self.knows_all() {
+            accesses.extend(self.perhaps_exported());
+        }
         let asked = RefCell::new(Asked::new());
         let choose = |input: &VipInput| {
             let choice = &self.chosen.of(&input.access).vip;
@@ -131,6 +134,14 @@ impl Owner {
         }
         let is_known = |cluster: &ClusterState| is_synced(cluster) || self.read_once.contains(&cluster.name);
         if self.world.clusters().all(is_known) { ClaimsKnown::All } else { ClaimsKnown::OfAccesses(accesses) }
+    }
+
+    /// Accesses of VIPs that may follow from exports of clusters that were not read since the start. One that had a
+    /// ClusterAccess in this time is not among them: that it is gone was told.
+    fn perhaps_exported(&self) -> impl Iterator<Item = NamespacedName> {
+        let slots = self.ledger.rows().map(|row| &row.slot);
+        let exported = slots.filter(|slot| slot.access == slot.service && !self.declared_once.contains(&slot.access));
+        exported.map(|slot| slot.access.clone())
     }
 
     /// Whether everything that there is has been read at least once since the start, so that what was not told is gone.

@@ -52,7 +52,7 @@ pub fn port(protocol: Protocol) -> ServicePort {
 /// A service with the port `main` 80.
 pub fn service(name: &str, protocol: Protocol) -> Object {
     let (labels, ports) = (Labels::from([("app".into(), name.into())]), vec![port(protocol)]);
-    Object::Service(Service { id: id(name), labels, headless: false, ports, created_at: 0 })
+    Object::Service(Service { id: id(name), labels, headless: false, ports, created_at: 0, traits: Default::default() })
 }
 
 /// A slice of the service's pods, each by name, address and readiness.
@@ -65,6 +65,7 @@ pub fn slice(service: &str, pods: &[(&str, &str, bool)]) -> Object {
         node: None,
         zone: None,
         pod: Some(pod.into()),
+        hostname: None,
     };
     Object::Slice(EndpointSlice {
         id: id(service),

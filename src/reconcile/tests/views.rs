@@ -10,7 +10,7 @@ use crate::model::snapshot::{Entry, Place, Said};
 use crate::model::world::World;
 use crate::policy::Policies;
 use crate::reconcile::desired::{self, is_outdated};
-use crate::reconcile::names::records;
+use crate::reconcile::names;
 use crate::reconcile::policies::Chosen;
 use crate::reconcile::views::{AudienceKey, Desired, Turn, ViewKey, Views};
 use crate::snapshot::{Changes, ResourceType, XdsSnapshot};
@@ -273,10 +273,10 @@ fn names_lead_to_what_is_published_and_a_pods_only_while_it_can_be_used() {
         ports: vec![offer.port.clone()],
     };
     let offered = desired(&world, &plan, &Desired::default());
-    assert_eq!(records(&world, &plan, &offered), [], "what is only offered has no name");
+    assert_eq!(names::names(&world, &plan, &offered).records, [], "what is only offered has no name");
     plan.published = plan.offers.values().map(published).collect();
     let told = |world: &World| {
-        let records = records(world, &plan, &offered);
+        let records = names::names(world, &plan, &offered).records;
         records.iter().map(|r| format!("{} {}", r.name, r.address)).collect::<Vec<_>>()
     };
     let web = ["web 240.0.0.1", "east.web.shop.svc.clusterset.local 240.0.0.1"];

@@ -18,7 +18,7 @@ fn the_definitions_in_deploy_are_current() {
     }
 }
 
-fn printed(arguments: &[&str]) -> String {
+pub fn printed(arguments: &[&str]) -> String {
     let output = causeway().args(arguments).output().expect("the binary runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("YAML")

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::mcs::{self, VERSIONS};
 use super::members::Scene;
 use super::setup::{PORT, Pod, Setup, get, service_yaml, wait_cluster};
 use crate::e2e::clusterset;
@@ -16,55 +17,6 @@ use crate::support::{eventually, free_addr, manifests, traffic};
 pub const WITHIN: Duration = Duration::from_secs(60);
 /// VIPs that may stand in EndpointSlices, which loopback addresses may not.
 pub const POOL: &str = "240.77.0.0/28";
-
-/// The definition of ServiceImports, as much of it as clients need.
-pub const SERVICE_IMPORTS: &str = r#"
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: serviceimports.multicluster.x-k8s.io, annotations: {api-approved.kubernetes.io: "https://sigs.k8s.io/mcs-api"}}
-spec:
-  group: multicluster.x-k8s.io
-  scope: Namespaced
-  names: {plural: serviceimports, singular: serviceimport, kind: ServiceImport, shortNames: [svcim]}
-  versions:
-  - name: v1alpha1
-    served: true
-    storage: true
-    subresources: {status: {}}
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties:
-          spec:
-            type: object
-            required: [ports, type]
-            properties:
-              type: {type: string, enum: [ClusterSetIP, Headless]}
-              ips: {type: array, maxItems: 2, items: {type: string}}
-              sessionAffinity: {type: string}
-              ports:
-                type: array
-                items:
-                  type: object
-                  required: [port]
-                  properties:
-                    name: {type: string}
-                    port: {type: integer, format: int32}
-                    protocol: {type: string, default: TCP}
-                    appProtocol: {type: string}
-          status:
-            type: object
-            properties:
-              clusters:
-                type: array
-                items: {type: object, required: [cluster], properties: {cluster: {type: string}}}
-"#;
-
-pub fn install_imports(server: &ApiServer) {
-    server.apply(SERVICE_IMPORTS);
-    let crd = "crd/serviceimports.multicluster.x-k8s.io";
-    server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", crd]);
-}
 
 /// Clusters, a gateway on a host of its own, and a pool whose addresses that host has.
 pub struct Stage {
@@ -154,7 +106,7 @@ pub fn wait_gone(server: &ApiServer, kind: &str, name: &str) {
 async fn clients_of_a_sub_cluster_reach_pods_of_the_primary_by_what_came_down_alone() {
     let stage = Stage::new(&["primary", "east"], POOL);
     let east = stage.setup.server("east");
-    install_imports(east);
+    mcs::install(east, &["v1alpha1"]);
     stage.serve("primary", "checkout", 2).await;
     stage.access("checkout");
     stage.join("east");
@@ -311,7 +263,7 @@ async fn what_changes_while_an_api_server_is_away_is_written_once_it_is_back_and
     let subs = ["east", "west", "south"];
     for cluster in subs {
         let server = scene.setup.server(cluster);
-        install_imports(server);
+        mcs::install(server, VERSIONS);
         server.kubectl(&["label", "namespace", "shop", "causeway.dev/sync-services=true"]);
     }
     let primary = scene.setup.primary();
@@ -399,4 +351,118 @@ async fn what_changes_while_an_api_server_is_away_is_written_once_it_is_back_and
         // Each of the others wrote the three forms of `stays`, and who was away only what came of them.
         assert!(of(turn)[1] < of((turn + 1) % 3)[1], "{away}: {:?}", of(turn));
     }
+}
+
+/// A Service as it may be exported.
+fn exported(spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{namespace: shop, name: db, labels: {{own: \"1\"}}}}\nspec: {spec}\n"
+    )
+}
+
+fn slice(cluster: &str, address: &str, hostname: &str) -> String {
+    format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{namespace: shop, name: db-{cluster}, labels: \
+         {{kubernetes.io/service-name: db}}}}\naddressType: IPv4\nports: [{{name: sql, port: 5432}}]\nendpoints: [{{addresses: \
+         [\"{address}\"], hostname: {hostname}, conditions: {{ready: true}}}}]\n"
+    )
+}
+
+/// A ServiceExport's condition of a kind, as `status reason`.
+fn condition(server: &ApiServer, kind: &str) -> Option<String> {
+    let export = get(server, "serviceexport", "db")?;
+    let conditions = export["status"]["conditions"].as_array()?.clone();
+    let condition = conditions.into_iter().find(|condition| condition["type"] == kind)?;
+    let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+    assert!(!text("lastTransitionTime").is_empty());
+    Some(format!("{} {}", text("status"), text("reason")))
+}
+
+fn wait_condition(server: &ApiServer, kind: &str, wanted: &str) {
+    let mut last = None;
+    let is_so = || {
+        last = condition(server, kind);
+        (last.as_deref() == Some(wanted)).then_some(())
+    };
+    eventually(&format!("{kind} to be {wanted}"), WITHIN, is_so);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_are_imported_everywhere_and_told_what_became_of_them() {
+    let mut scene = Scene::new(&["primary", "east", "west"]);
+    let [east, west] = ["east", "west"].map(|cluster| scene.setup.server(cluster));
+    mcs::install(east, VERSIONS);
+    mcs::install(west, &["v1alpha1"]);
+    let ports = "ports: [{name: sql, port: 5432, appProtocol: mysql}]";
+    let affinity = "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}";
+    east.apply(&[exported(&format!("{{{ports}, {affinity}}}")), slice("east", "10.1.0.1", "db-0")].join("---\n"));
+    west.apply(&[exported(&format!("{{{ports}}}")), slice("west", "10.2.0.1", "db-0")].join("---\n"));
+    scene.start();
+    scene.pull("east");
+    let file = scene.join("west");
+    let _member = scene.member("west", &file);
+    let export =
+        mcs::export("v1beta1", "db") + "spec: {exportedLabels: {team: data}, exportedAnnotations: {note: x}}\n";
+    east.apply(&export);
+    wait_condition(east, "Valid", "True Valid");
+    wait_condition(east, "Conflict", "False NoConflicts");
+
+    // Import lives while it is exported, in every cluster, with what the export says and nothing else.
+    for server in [east, west] {
+        let import = wait_for(server, "serviceimport", "db", |import| {
+            import["status"]["clusters"] == json!([{ "cluster": "east" }])
+        });
+        let spec = &import["spec"];
+        assert_eq!((&spec["type"], &spec["sessionAffinity"]), (&json!("ClusterSetIP"), &json!("ClientIP")), "{import}");
+        assert_eq!(spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 60);
+        assert_eq!(spec["ports"], json!([{ "name": "sql", "port": 5432, "protocol": "TCP", "appProtocol": "mysql" }]));
+        assert_eq!(import["metadata"]["labels"]["team"], "data");
+        assert!(import["metadata"]["labels"]["own"].is_null());
+        assert_eq!(import["metadata"]["annotations"]["note"], "x");
+        let slice = wait_for(server, "endpointslice", "db.east.0", |_| true);
+        assert_eq!(slice["metadata"]["labels"]["multicluster.kubernetes.io/service-name"], "db");
+        assert_eq!(slice["metadata"]["labels"]["multicluster.kubernetes.io/source-cluster"], "east");
+        assert!(slice["metadata"]["labels"]["kubernetes.io/service-name"].is_null(), "no local Service leads there");
+        assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.1.0.1"]));
+    }
+
+    // A second export differs, which every export is told of; the oldest decides.
+    west.apply(&mcs::export("v1alpha1", "db"));
+    for server in [east, west] {
+        wait_for(server, "serviceimport", "db", |import| {
+            import["status"]["clusters"] == json!([{ "cluster": "east" }, { "cluster": "west" }])
+                && import["spec"]["sessionAffinity"] == "ClientIP"
+        });
+        wait_for(server, "endpointslice", "db.west.0", |_| true);
+        eventually("the conflict to be told", WITHIN, || {
+            condition(server, "Conflict").filter(|conflict| conflict.starts_with("True SessionAffinity"))
+        });
+    }
+    let again = condition(west, "Valid");
+    assert_eq!(again.as_deref(), Some("True Valid"));
+
+    // Headless everywhere: no address of its own, and its pods by name.
+    for (server, own) in [(east, "10.1.0.1"), (west, "10.2.0.1")] {
+        server.kubectl(&["-n", "shop", "delete", "service", "db"]);
+        server.apply(&exported(&format!("{{clusterIP: None, {ports}}}")));
+        assert!(get(server, "endpointslice", "db.east.0").is_some() || own.is_empty());
+    }
+    for server in [east, west] {
+        let import = wait_for(server, "serviceimport", "db", |import| import["spec"]["type"] == "Headless");
+        assert_eq!(import["spec"]["ips"].as_array().map_or(0, Vec::len), 0, "{import}");
+        let slice = wait_for(server, "endpointslice", "db.west.0", |_| true);
+        assert_eq!(slice["endpoints"][0]["hostname"], "db-0");
+        wait_condition(server, "Conflict", "False NoConflicts");
+    }
+
+    // No Service is no export, and with the last export all of it goes; the export is its user's.
+    west.kubectl(&["-n", "shop", "delete", "service", "db"]);
+    eventually("the export to be told", WITHIN, || condition(west, "Valid").filter(|valid| valid == "False NoService"));
+    wait_gone(east, "endpointslice", "db.west.0");
+    east.kubectl(&["-n", "shop", "delete", "serviceexport", "db"]);
+    for server in [east, west] {
+        wait_gone(server, "serviceimport", "db");
+        wait_gone(server, "endpointslice", "db.east.0");
+    }
+    assert!(get(west, "serviceexport", "db").is_some());
 }

@@ -41,7 +41,14 @@ pub fn labels_of(labels: &[(&str, &str)]) -> Labels {
 pub fn service(name: &str, ports: &[(&str, u16, Protocol)], created_at: i64) -> Object {
     let port = |&(name, port, protocol): &(&str, u16, Protocol)| ServicePort { name: name.into(), port, protocol };
     let ports = ports.iter().map(port).collect();
-    Object::Service(Service { id: id(name), labels: Labels::new(), headless: false, ports, created_at })
+    Object::Service(Service {
+        id: id(name),
+        labels: Labels::new(),
+        headless: false,
+        ports,
+        created_at,
+        traits: Default::default(),
+    })
 }
 
 pub fn http_service(name: &str) -> Object {
@@ -58,6 +65,7 @@ pub fn slice(name: &str, service: &str, addresses: &[&str]) -> Object {
         node: None,
         zone: None,
         pod: Some(format!("pod-{address}").into()),
+        hostname: None,
     };
     Object::Slice(EndpointSlice {
         id: id(name),

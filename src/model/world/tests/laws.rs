@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::snapshots::{added, of_pod};
 use super::*;
 use crate::model::decision::Endpoint;
+use crate::model::export::{ServiceExport, ServiceTraits};
 use crate::model::object::ObjectKey;
 use crate::model::snapshot;
 
@@ -15,6 +16,9 @@ const CLUSTERS: [&str; 3] = ["east", "primary", "west"];
 
 /// A service as it is merged, its endpoints, and those in the cluster `east`.
 type ServiceAnswer = (Option<MergedService>, Vec<Endpoint>, Vec<Endpoint>);
+
+/// An import, its endpoints in the cluster `east`, and what its exports are told.
+type ImportAnswer = (Option<Import>, Vec<ImportSlice>, Vec<ExportState>);
 
 /// An access's scope and the service.
 type OfAccess = (AccessScope, NamespacedName);
@@ -36,6 +40,8 @@ struct Answers {
     pools: Vec<Arc<Pool>>,
     pods: BTreeMap<(ClusterName, NamespacedName), Arc<Pod>>,
     ignored: Vec<Ignored>,
+    /// Imports, their endpoints in `east`, and what exports are told.
+    imports: BTreeMap<NamespacedName, ImportAnswer>,
 }
 
 impl Answers {
@@ -49,6 +55,8 @@ impl Answers {
             let merged = world.service(id);
             (merged, world.endpoints(id, "http", &BTreeSet::new()), world.endpoints(id, "http", &east))
         };
+        let import =
+            |id: &NamespacedName| (world.import(id), world.import_endpoints(id, &"east".into()), world.exports_of(id));
         let of_accesses = world.accesses().flat_map(|access| {
             let of_service = |id: &NamespacedName| (AccessScope::of(access), id.clone());
             names.iter().filter(|id| id.namespace == access.id.namespace).map(of_service).collect::<Vec<OfAccess>>()
@@ -69,6 +77,7 @@ impl Answers {
             pools: world.pools().cloned().collect(),
             pods: world.pods().map(|(c, pod)| ((c.clone(), pod.id.clone()), pod.clone())).collect(),
             ignored: world.ignored(),
+            imports: names.iter().map(|id| (id.clone(), import(id))).collect(),
         }
     }
 
@@ -89,6 +98,10 @@ impl Answers {
         for id in self.accesses.keys().chain(later.accesses.keys()) {
             let same = self.accesses.get(id) == later.accesses.get(id);
             prop_assert!(same || touched.accesses.contains(id), "access {}", id);
+        }
+        for (id, answer) in &later.imports {
+            let is_touched = touched.services.contains(id) || touched.accesses.contains(id);
+            prop_assert!(self.imports.get(id) == Some(answer) || is_touched, "import {}", id);
         }
         prop_assert!(self.pools == later.pools || touched.pools, "pools");
         for name in self.clusters.keys().chain(later.clusters.keys()) {
@@ -177,7 +190,7 @@ fn any_slice() -> impl Strategy<Value = Object> {
         let endpoint = |(last, [ready, serving, terminating], name, zone): (u8, [bool; 3], &str, Option<&str>)| {
             let addresses = vec![IpAddr::from([10, 0, 0, last])];
             let (node, pod, zone) = (Some(Arc::from(name)), Some(Arc::from(name)), zone.map(Arc::from));
-            SliceEndpoint { addresses, ready, serving, terminating, node, zone, pod }
+            SliceEndpoint { addresses, ready, serving, terminating, node, zone, pod, hostname: None }
         };
         let ports = vec![SlicePort { name: "http".into(), port: 8080 }];
         let endpoints = endpoints.into_iter().map(endpoint).collect();
@@ -186,11 +199,12 @@ fn any_slice() -> impl Strategy<Value = Object> {
 }
 
 fn any_service() -> impl Strategy<Value = Object> {
-    let parts = (any_id(), 0i64..3, one_of(&[80, 81]), one_of(&["http", "web"]), any::<[bool; 2]>());
-    parts.prop_map(|(id, created_at, port, name, [headless, front])| {
+    let parts = (any_id(), 0i64..3, one_of(&[80, 81]), one_of(&["http", "web"]), any::<[bool; 3]>());
+    parts.prop_map(|(id, created_at, port, name, [headless, front, external_name])| {
         let labels = if front { labels_of(&[("tier", "front")]) } else { Labels::new() };
         let ports = vec![ServicePort { name: name.into(), port, protocol: Protocol::Http }];
-        Object::Service(Service { id, labels, headless, ports, created_at })
+        let traits = ServiceTraits { external_name, ..ServiceTraits::default() };
+        Object::Service(Service { id, labels, headless, ports, created_at, traits })
     })
 }
 
@@ -243,6 +257,13 @@ fn any_snapshot() -> impl Strategy<Value = Object> {
     })
 }
 
+fn any_export() -> impl Strategy<Value = Object> {
+    (any_id(), 0i64..3, one_of(&[&[][..], &[("team", "shop")]])).prop_map(|(id, created_at, labels)| {
+        let (labels, annotations) = (labels_of(labels), Labels::new());
+        Object::Export(ServiceExport { id, created_at, generation: 1, labels, annotations })
+    })
+}
+
 fn any_object() -> impl Strategy<Value = Object> {
     let node = (one_of(&["a", "b"]), one_of(&["", "eu", "us"])).prop_map(|(name, region)| {
         Object::Node(KubeNode { name: name.into(), locality: Locality { region: region.into(), zone: "".into() } })
@@ -254,7 +275,7 @@ fn any_object() -> impl Strategy<Value = Object> {
     });
     let pool = one_of(&["x", "y"]).prop_map(pool);
     prop_oneof![5 => any_slice(), 4 => any_service(), 2 => any_info(), 2 => any_access(), 1 => node, 2 => pod, 1 => pool,
-        3 => any_snapshot()]
+        3 => any_snapshot(), 4 => any_export()]
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
