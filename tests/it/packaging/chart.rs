@@ -10,7 +10,7 @@ use crate::support::envoy_binary;
 use crate::support::helm::{CHART, run, template};
 
 /// All that can be switched on.
-const ALL: &[&str] = &[
+pub(super) const ALL: &[&str] = &[
     "primary.members.enabled=true",
     "primary.extraArgs={--drain=10s}",
     "primary.store.url=postgres://causeway@db/causeway",

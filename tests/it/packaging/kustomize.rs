@@ -103,8 +103,8 @@ fn the_chart_and_the_kustomizations_say_the_same() {
     let monitor = with(PRIMARY.2, &["serviceMonitor.enabled=true"]);
     for (folder, namespace, settings) in [
         (deploy.join("primary"), PRIMARY.1, PRIMARY.2),
-        (deploy.join("member"), MEMBER.1, &with(MEMBER.2, &["crds.install=false"])),
-        (deploy.join("gateway"), GATEWAY.1, &with(GATEWAY.2, &["crds.install=false"])),
+        (deploy.join("member"), MEMBER.1, MEMBER.2),
+        (deploy.join("gateway"), GATEWAY.1, GATEWAY.2),
         (monitored.path().to_owned(), PRIMARY.1, &monitor),
     ] {
         let charts = comparable(objects(&template(namespace, settings)));
