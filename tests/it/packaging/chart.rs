@@ -70,8 +70,8 @@ fn values_that_are_wrong_are_refused() {
 }
 
 /// The words in capitals are those that the chart replaces.
-const IN_CAPITALS: &str = "bootstrap --role gateway --node-id NODE --cluster CLUSTER --network NETWORK --region REGION --zone ZONE \
-                           --xds XDS.HOST:18000";
+const IN_CAPITALS: &str = "bootstrap --role gateway --node-id NODE --cluster CLUSTER --network NETWORK --region REGION \
+                           --zone ZONE --xds XDS.HOST:18000";
 
 #[test]
 fn a_gateways_bootstrap_is_what_the_command_prints() {

@@ -66,8 +66,8 @@ pub(super) fn monitored() -> tempfile::TempDir {
     dir
 }
 
-/// Objects by what they are, without what only one of both has: the namespace is not the chart's, and what Helm keeps when
-/// a release goes is marked for Helm. Policies of the network list their rules in any order.
+/// Objects by what they are, without what only one of both has: the namespace is not the chart's, and what Helm keeps
+/// when a release goes is marked for Helm. Policies of the network list their rules in any order.
 fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for mut object in objects.into_iter().filter(|object| text(object, "/kind") != "Namespace") {
@@ -112,12 +112,12 @@ fn the_chart_and_the_kustomizations_say_the_same() {
         let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&charts), names(&kustomized), "{}", folder.display());
         for (name, object) in charts {
-            similar_asserts(&folder, &name, &object, &kustomized[&name]);
+            check_same(&folder, &name, &object, &kustomized[&name]);
         }
     }
 }
 
-fn similar_asserts(folder: &Path, name: &str, chart: &Value, kustomized: &Value) {
+fn check_same(folder: &Path, name: &str, chart: &Value, kustomized: &Value) {
     let pretty = |object| serde_yaml_ng::to_string(object).expect("YAML");
     let (one, other) = (pretty(chart), pretty(kustomized));
     assert!(one == other, "{name} in {}\n--- chart\n{one}\n--- kustomize\n{other}", folder.display());

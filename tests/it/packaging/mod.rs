@@ -1,5 +1,5 @@
-//! What people install: the chart, the kustomizations, the systemd units and the image. Roles and definitions in them are
-//! those that the code prints, and the kustomizations are rendered from the chart, so that nothing is told twice.
+//! What people install: the chart, the kustomizations, the systemd units and the image. Roles and definitions in them
+//! are those that the code prints, and the kustomizations are rendered from the chart, so that nothing is told twice.
 
 mod chart;
 mod container;

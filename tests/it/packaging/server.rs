@@ -82,7 +82,7 @@ fn the_kustomizations_apply_without_a_warning_and_change_nothing_the_second_time
     let pod = &mut gateway["spec"]["template"]["spec"];
     pod["hostNetwork"] = json!(false);
     for container in pod["containers"].as_array_mut().expect("containers") {
-        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        for probe in ["readinessProbe", "livenessProbe"] {
             container.as_object_mut().expect("a container").remove(probe);
         }
     }
@@ -94,13 +94,14 @@ fn the_kustomizations_apply_without_a_warning_and_change_nothing_the_second_time
 const NAMESPACE: &str = "fleet";
 const COLUMNS: &str = "/spec/versions/0/additionalPrinterColumns";
 
-/// The chart of an earlier version, whose definition of ClusterInfos lacks its columns. It is whole, as a packaged one is.
+/// The chart of an earlier version, whose definition of ClusterInfos lacks its columns. It is whole, as packaged ones are.
 fn older_chart() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let copied = Command::new("cp").args(["-rL", CHART]).arg(dir.path()).status().expect("cp runs");
     assert!(copied.success(), "cp");
     let path = dir.path().join("causeway/files/crds/clusterinfos.yaml");
-    let mut definition: Value = serde_yaml_ng::from_str(&fs::read_to_string(&path).expect("it is there")).expect("YAML");
+    let mut definition: Value =
+        serde_yaml_ng::from_str(&fs::read_to_string(&path).expect("it is there")).expect("YAML");
     definition["spec"]["versions"][0].as_object_mut().expect("a version").remove("additionalPrinterColumns");
     fs::write(&path, serde_yaml_ng::to_string(&definition).expect("YAML")).expect("it is written");
     dir
@@ -133,7 +134,10 @@ fn a_release_is_installed_upgraded_and_taken_away_and_leaves_what_users_have() {
         let output = server.kubectl_with(&arguments, "");
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), may, "secrets in {namespace}");
     }
-    server.apply("apiVersion: causeway.dev/v1alpha1\nkind: ClusterInfo\nmetadata: {name: primary}\nspec: {role: Primary, network: flat}\n");
+    server.apply(
+        "apiVersion: causeway.dev/v1alpha1\nkind: ClusterInfo\nmetadata: {name: primary}\n\
+         spec: {role: Primary, network: flat}\n",
+    );
 
     let columns = |server: &ApiServer| {
         let definition = get(server, NAMESPACE, "crd", "clusterinfos.causeway.dev").expect("it is there");
@@ -159,7 +163,7 @@ fn a_release_is_installed_upgraded_and_taken_away_and_leaves_what_users_have() {
     assert!(get(server, NAMESPACE, "clusterinfo", "primary").is_some(), "what users wrote stays");
     assert!(get(server, NAMESPACE, "pvc", "causeway-data").is_some(), "the ledger stays");
     // And can be taken up again.
-    helm(server, &["install", "causeway", CHART], &[]);
+    helm(server, &["install", "causeway", CHART], &["primary.storage.className=fast"]);
     server.stop();
     server.etcd().stop();
 }

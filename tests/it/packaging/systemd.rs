@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use super::takes;
 
-/// Units, and how much systemd finds to be open, of 100; the rest is that they speak to the network, and what each says.
+/// Units, and how much systemd may find to be open, of 100: that they speak to the network, and what each says.
 const UNITS: [(&str, &str); 3] = [("causeway", "20"), ("causeway-agent", "18"), ("causeway-member", "13")];
 
 fn unit(name: &str) -> String {
