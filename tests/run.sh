@@ -15,10 +15,10 @@ started=$SECONDS
 step() { printf '\n=== [%4ds] %s\n' $((SECONDS - started)) "$*"; }
 
 step "tools"
-# Commands that the tests run, and the distribution's packages that have them. Go builds a registry of images, and
+# Commands that the tests run, and the distribution's packages that have them. Go builds a registry of images, Helm, and
 # kube-apiserver, etcd and kubectl where nobody says where they are.
 declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [go]=golang-go
-  [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv)
+  [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv [systemd-analyze]=systemd)
 lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
@@ -41,6 +41,8 @@ export ENVOY_BIN
 echo "Envoy: $ENVOY_BIN"
 echo "kube-apiserver, etcd, kubectl: $(./tests/apiserver/build.sh)"
 echo "registry: $(./tests/registry/build.sh)"
+echo "Helm: $(./tests/helm/build.sh)"
+echo "the Prometheus operator's definitions: $(./tests/prometheus-operator/definitions.sh)"
 echo "gRPC client: $(./tests/grpc-client/build.sh)"
 
 step "format and lints"

@@ -23,6 +23,8 @@ use super::report::ListenerState;
 /// configurations of good listeners, which can be megabytes; addresses of warming listeners are only
 /// in their configuration. `/server_info` names every extension (120 KB), so it is read seldom.
 pub(super) const READY: &str = "/ready";
+/// Asked by POST: the Envoy fails its health checks from then on, until it ends.
+pub(super) const FAIL: &str = "/healthcheck/fail";
 pub(super) const SERVER_INFO: &str = "/server_info";
 pub(super) const STATS: &str =
     "/stats?format=json&filter=^listener_manager%5C.(listener_(stopped|create_failure)|lds%5C.update_rejected)$";

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::StatusCode;
 use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -74,16 +74,7 @@ impl Reader {
     /// once that the Envoy is gone.
     pub async fn observe(&mut self) -> Result<Observation, ReadError> {
         let admin = self.admin.clone();
-        let read = async {
-            match &admin {
-                AdminAddress::Tcp(address) => {
-                    self.read(TcpStream::connect(address).await.map_err(ReadError::Connect)?).await
-                }
-                AdminAddress::Unix(path) => {
-                    self.read(UnixStream::connect(path).await.map_err(ReadError::Connect)?).await
-                }
-            }
-        };
+        let read = async { self.read(&mut connect(&admin).await?).await };
         let result = tokio::time::timeout(TIMEOUT, read).await.unwrap_or(Err(ReadError::Timeout));
         if result.is_err() {
             // What answers next may be another Envoy.
@@ -92,19 +83,12 @@ impl Reader {
         result
     }
 
-    async fn read(
-        &mut self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<Observation, ReadError> {
-        let shaken = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|source| ReadError::Http { path: "/", source })?;
-        // Ends with the sender, also when we are given up for being slow.
-        tokio::spawn(connection);
-        let phase = envoy::phase(&get(&mut sender, envoy::READY).await?.1);
-        let counters = envoy::counters(&get_ok(&mut sender, envoy::STATS).await?)?;
-        let server = self.server(&mut sender, counters).await?;
-        let dump = get_ok(&mut sender, envoy::DUMP).await?;
-        let active = envoy::active_addresses(&get_ok(&mut sender, envoy::LISTENERS).await?)?;
+    async fn read(&mut self, sender: &mut Sender) -> Result<Observation, ReadError> {
+        let phase = envoy::phase(&ask(sender, Method::GET, envoy::READY).await?.1);
+        let counters = envoy::counters(&get_ok(sender, envoy::STATS).await?)?;
+        let server = self.server(sender, counters).await?;
+        let dump = get_ok(sender, envoy::DUMP).await?;
+        let active = envoy::active_addresses(&get_ok(sender, envoy::LISTENERS).await?)?;
         let listeners = envoy::dynamic_listeners(&dump, &active)?;
         Ok(Observation { server, phase, counters, listeners })
     }
@@ -126,18 +110,49 @@ impl Reader {
 
 type Sender = http1::SendRequest<Empty<Bytes>>;
 
+async fn connect(admin: &AdminAddress) -> Result<Sender, ReadError> {
+    match admin {
+        AdminAddress::Tcp(address) => shake_hands(TcpStream::connect(address).await.map_err(ReadError::Connect)?).await,
+        AdminAddress::Unix(path) => shake_hands(UnixStream::connect(path).await.map_err(ReadError::Connect)?).await,
+    }
+}
+
+async fn shake_hands(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Sender, ReadError> {
+    let shaken = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(|source| ReadError::Http { path: "/", source })?;
+    // Ends with the sender, also when we are given up for being slow.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// Has an Envoy fail its health checks. From then on it is `DRAINING`, and asks whoever has a connection to go.
+pub(super) async fn fail_health_checks(admin: &AdminAddress) -> Result<(), ReadError> {
+    let told = async { ok(&mut connect(admin).await?, Method::POST, envoy::FAIL).await.map(drop) };
+    tokio::time::timeout(TIMEOUT, told).await.unwrap_or(Err(ReadError::Timeout))
+}
+
+/// Whether an Envoy may still be there: not when its admin interface refuses connections.
+pub(super) async fn may_be_there(admin: &AdminAddress) -> bool {
+    let connected = tokio::time::timeout(TIMEOUT, connect(admin)).await.unwrap_or(Err(ReadError::Timeout));
+    connected.map_or_else(|error| !matches!(error.silence(), Silence::Refused), |_| true)
+}
+
 async fn get_ok(sender: &mut Sender, path: &'static str) -> Result<Bytes, ReadError> {
-    match get(sender, path).await? {
+    ok(sender, Method::GET, path).await
+}
+
+async fn ok(sender: &mut Sender, method: Method, path: &'static str) -> Result<Bytes, ReadError> {
+    match ask(sender, method, path).await? {
         (StatusCode::OK, body) => Ok(body),
         (status, _) => Err(ReadError::Status { path, status }),
     }
 }
 
-async fn get(sender: &mut Sender, path: &'static str) -> Result<(StatusCode, Bytes), ReadError> {
+async fn ask(sender: &mut Sender, method: Method, path: &'static str) -> Result<(StatusCode, Bytes), ReadError> {
     let failed = |source| ReadError::Http { path, source };
     sender.ready().await.map_err(failed)?;
-    let request = hyper::Request::get(path).header(hyper::header::HOST, "envoy-admin").body(Empty::new());
-    let request = request.map_err(|error| ReadError::Body { path, reason: error.to_string() })?;
+    let request = Request::builder().method(method).uri(path).header(hyper::header::HOST, "envoy-admin");
+    let request = request.body(Empty::new()).map_err(|error| ReadError::Body { path, reason: error.to_string() })?;
     let response = sender.send_request(request).await.map_err(failed)?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_BODY).collect().await;

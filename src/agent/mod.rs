@@ -22,6 +22,7 @@ use ipnet::IpNet;
 
 mod addresses;
 mod assign;
+mod drain;
 mod envoy;
 mod http;
 mod local;
@@ -34,6 +35,7 @@ mod tracker;
 mod wire;
 
 pub use assign::Rules;
+pub use drain::{DrainOptions, drain};
 pub use run::run;
 pub use state::StateError;
 
@@ -141,6 +143,14 @@ pub enum Error {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The Envoy could not be told that it is about to end.
+    #[error("cannot drain the Envoy at --envoy-admin {admin}: {reason}")]
+    Drain {
+        /// Its admin interface.
+        admin: String,
+        /// What failed.
+        reason: String,
+    },
     /// A range or an address could not be made local.
     #[error("cannot make {range} local (`{command}`): {reason}")]
     MakeLocal {

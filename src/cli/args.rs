@@ -58,6 +58,8 @@ pub(super) enum Command {
     Bootstrap(Bootstrap),
     /// Run beside an Envoy and report its listeners
     Agent(agent::Options),
+    /// Have an Envoy that is about to end give its virtual IPs up, and wait while requests in flight end
+    Drain(agent::DrainOptions),
     /// Run in a sub-cluster, and tell the primary what that has
     Member(member::Options),
     /// Send requests to a name and show who answers

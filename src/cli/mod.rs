@@ -99,6 +99,7 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
             start_logging(options.log_format)?;
             (entry.member)(options)
         }
+        Command::Drain(options) => wait(async move { Ok(agent::drain(&options).await?) }),
         Command::Version => Ok(writeln!(out, "causeway {}", env!("CARGO_PKG_VERSION"))?),
         Command::Crds => Ok(write!(out, "{}", documents(&crd::all())?)?),
         Command::Rbac(which) => rbac::run(&which, &mut out),

@@ -17,6 +17,7 @@ mod golden;
 mod guests;
 mod kubernetes;
 mod manifests;
+mod packaging;
 mod registry;
 mod signatures;
 mod store;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{PORT, Setup, clusterset, resolve};
-use crate::support::fleet::{ControlPlane, Speaks};
+use crate::support::fleet::{ControlPlane, Speaks, causeway};
 use crate::support::manifests::{access_yaml, pool_yaml};
 use crate::support::traffic::{self, Http, Stream};
 use crate::support::{eventually, in_net};
@@ -239,4 +239,31 @@ async fn a_withdrawal_goes_on_after_restarts_and_without_a_gateway_that_died() {
     assert_eq!(resolve(&plane, "catalog"), catalog);
     let tally = traffic::send(catalog, &clusterset("catalog"), 10).await;
     assert_eq!(tally.failed, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_drains_gives_its_names_up_and_serves_until_it_ends() {
+    let setup = Setup::new();
+    setup.deploy(&Setup::service("checkout", "http"), 0..1, "edge").await;
+    let plane = setup.control_plane_with(&[]);
+    let mut gateway = setup.gateway("gw-1", &plane, Speaks::Delta);
+    gateway.start_envoy().start_agent();
+    let to = resolve(&plane, "checkout");
+    let name = clusterset("checkout");
+
+    let requests = Stream::start(to, &name, 50);
+    let admin = gateway.admin.to_string();
+    let mut draining = causeway().args(["drain", "--envoy-admin", &admin, "--for", "60s"]).spawn().expect("it runs");
+    eventually("the name not to be answered", WITHIN, || plane.resolve(&name).is_empty().then_some(()));
+    assert!(draining.try_wait().unwrap().is_none(), "it waits, as the agent has to stay");
+    let tally = requests.stop().await;
+    assert!(tally.failed.is_empty(), "{:?}", tally.failed);
+
+    // It ends with the Envoy, and there is none then that could be told.
+    gateway.stop_envoy();
+    let status = eventually("the command to end", WITHIN, || draining.try_wait().unwrap());
+    assert!(status.success());
+    let output = causeway().args(["drain", "--envoy-admin", &admin, "--for", "1s"]).output().expect("it runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && errors.contains("cannot drain the Envoy at --envoy-admin"), "{errors}");
 }

@@ -117,13 +117,17 @@ fn the_kustomizations_apply_to_api_servers() {
     }
 }
 
+/// The only one of several documents.
+fn deployment(text: &str) -> Value {
+    serde_yaml_ng::Deserializer::from_str(text)
+        .map(|document| serde::Deserialize::deserialize(document).unwrap())
+        .find(|object: &Value| object["kind"] == "Deployment")
+        .expect("a Deployment")
+}
+
 #[test]
 fn the_control_planes_flags_in_deploy_are_ones_that_it_takes() {
-    let text = include_str!("../../../deploy/kustomize/primary/control-plane.yaml");
-    let deployment: Value = serde_yaml_ng::Deserializer::from_str(text)
-        .map(|document| serde::Deserialize::deserialize(document).unwrap())
-        .next()
-        .expect("a document");
+    let deployment = deployment(include_str!("../../../deploy/kustomize/primary/control-plane.yaml"));
     let dir = tempfile::tempdir().unwrap();
     let address = || crate::support::free_addr().to_string();
     let flags: Vec<String> = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -145,8 +149,7 @@ fn the_control_planes_flags_in_deploy_are_ones_that_it_takes() {
 
 #[test]
 fn the_members_flags_in_deploy_are_ones_that_it_takes() {
-    let text = include_str!("../../../deploy/kustomize/member/member.yaml");
-    let deployment: Value = serde_yaml_ng::from_str(text).unwrap();
+    let deployment = deployment(include_str!("../../../deploy/kustomize/member/member.yaml"));
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let flags = container["args"].as_array().unwrap().iter().map(|flag| flag.as_str().unwrap());
     let output = causeway().args(flags).output().expect("the binary runs");

@@ -11,7 +11,7 @@ use std::sync::{Condvar, LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::host::Host;
-use super::{eventually, free_addr};
+use super::{built, eventually, free_addr};
 
 /// The user of the kubeconfigs: may do everything.
 const ADMIN_TOKEN: &str = "admin-token";
@@ -21,12 +21,7 @@ const START: Duration = Duration::from_secs(120);
 /// The folder of kube-apiserver, etcd and kubectl, built by `tests/apiserver/build.sh` where it is not there.
 pub fn binaries() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apiserver/build.sh");
-        let output = Command::new(script).stderr(Stdio::inherit()).output().expect("build.sh runs");
-        assert!(output.status.success(), "{script} failed");
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
-    })
+    DIR.get_or_init(|| built("tests/apiserver/build.sh"))
 }
 
 /// Room for API servers that a test has for itself. Each holds 300 MB and keeps a core busy for 5 s when it starts, so

@@ -4,6 +4,7 @@
 pub mod apiserver;
 pub mod explosive;
 pub mod fleet;
+pub mod helm;
 pub mod host;
 pub mod manifests;
 pub mod pods;
@@ -14,7 +15,8 @@ pub mod signing;
 pub mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +31,14 @@ pub fn envoy_binary() -> PathBuf {
         .map(|dir| dir.join("envoy"))
         .find(|file| file.is_file())
         .expect("no Envoy: run the tests through ./tests/run.sh, or set ENVOY_BIN")
+}
+
+/// What a script of the repository prints, that builds what is not there: a path.
+pub fn built(script: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("the script runs");
+    assert!(output.status.success(), "{} failed", script.display());
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
 /// An address of 127.0.0.1 with a port that was free a moment ago, for TCP and UDP. It is none of those that the system

@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use oci_client::manifest::{OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
 
 use super::apiserver::Supervised;
-use super::{eventually, free_addr};
+use super::{built, eventually, free_addr};
 
 /// Who may read and write where passwords are asked for.
 pub const USER: &str = "reader";
@@ -26,12 +25,7 @@ const START: Duration = Duration::from_secs(60);
 /// The program, built by `tests/registry/build.sh` where it is not there.
 fn binary() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/registry/build.sh");
-        let output = Command::new(script).stderr(Stdio::inherit()).output().expect("build.sh runs");
-        assert!(output.status.success(), "{script} failed");
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
-    })
+    PATH.get_or_init(|| built("tests/registry/build.sh"))
 }
 
 /// Who is let in, and how.
