@@ -101,12 +101,15 @@ impl Known {
             (Some(part), Some(seen)) => {
                 let written = self.written.get(id).filter(|(version, _)| *version == seen.version);
                 let written = written.map(|(_, written)| written);
+                let is_held = part.is_bare && !self.is_settled;
                 if id.kind.is_made() && !seen.has_body(part) && written.is_none_or(|written| written.form != part.form)
                 {
-                    return (self.is_settled || !part.is_bare).then(|| Step::Replace(part.clone(), seen.version));
+                    // Of pods only the status says what is proved.
+                    let waits = is_held && id.kind != Kind::EndpointSnapshot;
+                    return (!waits).then(|| Step::Replace(part.clone(), seen.version));
                 }
                 let is_said = written.is_some_and(|written| written.status.as_ref() == Some(&part.status));
-                (!seen.has_status(part) && !is_said).then(|| {
+                (!is_held && !seen.has_status(part) && !is_said).then(|| {
                     let now = Timestamp::now().round(Unit::Second).unwrap_or_default();
                     Step::Status(part.clone(), seen.status_to_write(part, &now.to_string()))
                 })

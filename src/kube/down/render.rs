@@ -254,7 +254,7 @@ pub(super) fn of_pods(key: &SnapshotKey, content: &SnapshotContent, count: usize
             let part = Part::new(json!({ "metadata": metadata(labels), "spec": spec }), status.clone());
             let name = NamespacedName::new(key.access.namespace.clone(), format!("{base}.{index}"));
             let audience = Audience::PodsOf(key.cluster.clone());
-            (Id { kind: Kind::EndpointSnapshot, name }, Part { audience, ..part })
+            (Id { kind: Kind::EndpointSnapshot, name }, Part { audience, is_bare: content.vips.is_empty(), ..part })
         })
         .collect()
 }

@@ -441,6 +441,8 @@ async fn exports_are_imported_everywhere_and_told_what_became_of_them() {
     let again = condition(west, "Valid");
     assert_eq!(again.as_deref(), Some("True Valid"));
 
+    let said = "spec: {exportedLabels: {team: data}, exportedAnnotations: {note: x}}\n";
+    west.apply(&(mcs::export("v1alpha1", "db") + said));
     // Headless everywhere: no address of its own, and its pods by name.
     for (server, own) in [(east, "10.1.0.1"), (west, "10.2.0.1")] {
         server.kubectl(&["-n", "shop", "delete", "service", "db"]);

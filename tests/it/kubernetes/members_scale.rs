@@ -70,6 +70,7 @@ fn cluster(cluster: usize) -> Vec<Object> {
             headless: false,
             ports: vec![ServicePort { name: "http".into(), port: 80, protocol: Protocol::Http }],
             created_at: 1_790_000_000,
+            traits: Default::default(),
         }));
         let pods = service * PODS_OF_SERVICE..(service + 1) * PODS_OF_SERVICE;
         objects.push(Object::Slice(EndpointSlice {
@@ -83,6 +84,7 @@ fn cluster(cluster: usize) -> Vec<Object> {
                     ready: true,
                     serving: true,
                     terminating: false,
+                    hostname: None,
                     node: Some(text(format!("node-{}", index % 50))),
                     zone: Some(text("eu-1-0")),
                     pod: Some(text(format!("checkout-{service}-7d9f8b6c5d-{index:05}"))),
