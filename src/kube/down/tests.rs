@@ -20,6 +20,7 @@ fn import(vips: &[&str]) -> Arc<Import> {
         ports: vec![port("http", 80, Protocol::Http), port("db", 5432, Protocol::Tcp)],
         vips: vips.iter().map(|vip| vip.parse().unwrap()).collect(),
         clusters: ["east".into(), "west".into()].into(),
+        exported: None,
     })
 }
 
