@@ -1,7 +1,7 @@
 //! `VirtualIp` objects as the VIP ledger: creating one is what allocates its address, so that the API server arbitrates
 //! between all who allocate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -103,12 +103,14 @@ enum Written {
 pub struct VirtualIps {
     api: Api<VirtualIpResource>,
     known: Arc<Mutex<HashMap<IpAddr, Known>>>,
+    /// The uids of objects that were deleted here, until their end is told: what is told of them meanwhile is old.
+    deleted: Arc<Mutex<HashSet<String>>>,
 }
 
 impl VirtualIps {
     /// Nothing is asked yet.
     pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client), known: Arc::default() }
+        Self { api: Api::all(client), known: Arc::default(), deleted: Arc::default() }
     }
 
     /// Tells what is there, and what changes, until `shutdown`.
@@ -155,6 +157,16 @@ impl VirtualIps {
     pub fn is_outdated(&self, address: IpAddr, uid: &str, generation: i64) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&address).is_some_and(|known| known.uid == uid && known.generation > generation)
+    }
+
+    /// Whether the object was deleted here, so that what is told of it is old.
+    pub fn is_deleted(&self, uid: &str) -> bool {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).contains(uid)
+    }
+
+    /// Nothing is told any more of objects but these.
+    pub fn retain_deleted(&self, is_told_of: impl Fn(&str) -> bool) {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid| is_told_of(uid));
     }
 
     /// Whether the object that is gone is the one that was written last.
@@ -230,9 +242,13 @@ impl VirtualIps {
         let name = name_of(address);
         let uid =
             self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&address).map(|known| known.uid.clone());
-        let preconditions = uid.map(|uid| Preconditions { uid: Some(uid), ..Preconditions::default() });
+        let preconditions = uid.clone().map(|uid| Preconditions { uid: Some(uid), ..Preconditions::default() });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        match answered(self.api.delete(&name, &params)).await {
+        let answer = answered(self.api.delete(&name, &params)).await;
+        if let (Ok(_), Some(uid)) = (&answer, uid) {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+        }
+        match answer {
             // One of another uid is somebody else's.
             Ok(_) | Err(Refusal::Status(404 | 409, _)) => {
                 self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);

@@ -172,6 +172,13 @@ impl Owner {
         if self.objects.committing.is_some() {
             return if changes.is_empty() { Durable::Yes } else { Durable::Pending };
         }
+        let deleted = |change: &LedgerChange| match change {
+            LedgerChange::Delete(address) => Some(*address),
+            LedgerChange::Insert(_) | LedgerChange::Update(_) => None,
+        };
+        // What went meanwhile is not made again.
+        let (ledger, gone) = (&self.ledger, |address| changes.iter().any(|change| deleted(change) == Some(address)));
+        self.objects.restore.retain(|vip| ledger.get(vip.address).is_some() && !gone(vip.address));
         if changes.is_empty() && self.objects.restore.is_empty() {
             self.ledger_problem = None;
             return Durable::Yes;
@@ -181,10 +188,6 @@ impl Owner {
             self.ledger_problem = Some("the VirtualIp objects have not been read since the start".to_owned());
             return if changes.is_empty() { Durable::Yes } else { Durable::No };
         }
-        let deleted = |change: &LedgerChange| match change {
-            LedgerChange::Delete(address) => Some(*address),
-            LedgerChange::Insert(_) | LedgerChange::Update(_) => None,
-        };
         self.objects.deleting = changes.iter().filter_map(deleted).collect();
         let mut task = tokio::spawn(keeper.commit(changes.to_vec(), std::mem::take(&mut self.objects.restore)));
         match tokio::time::timeout(INLINE, &mut task).await {
@@ -236,20 +239,26 @@ impl Owner {
         match news {
             News::Listed(all) => {
                 self.objects.foreign.clear();
+                objects.retain_deleted(|uid| all.iter().any(|seen| seen.uid == uid));
                 let there: std::collections::HashSet<IpAddr> = all.iter().map(|seen| seen.address).collect();
                 let lost = self.ledger.rows().filter(|row| !there.contains(&row.address)).cloned();
                 self.objects.restore.extend(lost.collect::<Vec<_>>());
-                all.into_iter().for_each(|seen| self.meet(seen));
+                all.into_iter().filter(|seen| !objects.is_deleted(&seen.uid)).for_each(|seen| self.meet(seen));
                 self.objects.is_listed = true;
                 self.copy(&copy);
             }
+            // It was changed before it was deleted, and is free.
+            News::Changed(seen) if objects.is_deleted(&seen.uid) => {}
             News::Changed(seen) => {
                 self.objects.foreign.remove(&seen.address);
                 self.meet(*seen);
             }
             News::Gone { address, uid } => {
                 self.objects.foreign.remove(&address);
-                let is_expected = self.objects.deleting.contains(&address) || !objects.is_current(address, &uid);
+                let was_deleted = objects.is_deleted(&uid);
+                objects.retain_deleted(|deleted| deleted != uid);
+                let is_expected =
+                    was_deleted || self.objects.deleting.contains(&address) || !objects.is_current(address, &uid);
                 if let Some(row) = self.ledger.get(address).filter(|_| !is_expected) {
                     tracing::warn!(%address, "the VirtualIp was deleted while it is held; it is made again");
                     self.objects.restore.push(row.clone());
