@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Inbox;
@@ -101,6 +102,8 @@ async fn run(client: Client, inbox: Inbox, counters: Arc<Counters>, told: watch:
     let mut cluster = Cluster::new();
     let mut writes: JoinSet<(Id, Done)> = JoinSet::new();
     let mut tell = tokio::time::interval(TELL);
+    tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_told = false;
     loop {
         let (begun, pause) = cluster.begin(Instant::now());
         for (id, resource, step) in begun {
@@ -116,7 +119,8 @@ async fn run(client: Client, inbox: Inbox, counters: Arc<Counters>, told: watch:
                 }
             }
             Some(Ok((id, done))) = writes.join_next() => cluster.ended(id, done, Instant::now()),
-            _ = tell.tick() => {
+            _ = tell.tick(), if !is_told => {
+                is_told = true;
                 let summary = Summary {
                     writes: counters.writes(),
                     wanted: cluster.wanted(),
@@ -124,9 +128,11 @@ async fn run(client: Client, inbox: Inbox, counters: Arc<Counters>, told: watch:
                     is_done: cluster.is_done(),
                 };
                 told.send_if_modified(|known| std::mem::replace(known, summary.clone()) != summary);
+                continue;
             }
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
         }
+        is_told = false;
     }
 }
 

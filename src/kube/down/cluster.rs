@@ -316,7 +316,12 @@ impl Cluster {
             let of_kind = |id: &&Id| kind.is_none_or(|kind| id.kind == kind);
             self.known.wanted.keys().filter(of_kind).any(|id| kind.is_none() || self.known.part(id).is_some())
         };
-        let failing = self.failing.iter().find(|(kind, _)| is_needed(kind)).map(|(_, why)| why);
+        // Not every cluster has the MCS API.
+        let is_optional = |kind: &Option<Kind>| kind.is_some_and(|kind| kind.is_optional());
+        let counts = |(kind, why): &(&Option<Kind>, &Refused)| {
+            is_needed(kind) && !(is_optional(kind) && why.reason == "KindMissing")
+        };
+        let failing = self.failing.iter().find(counts).map(|(_, why)| why);
         failing.or_else(|| self.troubles.values().next())
     }
 

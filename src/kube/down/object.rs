@@ -36,6 +36,11 @@ impl Kind {
         self != Kind::ServiceExport
     }
 
+    /// Whether a cluster may do without the kind.
+    pub fn is_optional(self) -> bool {
+        matches!(self, Kind::ServiceImport | Kind::ServiceExport)
+    }
+
     /// Where the kind is served: the first that is, is used.
     pub(in crate::kube) fn resources(self) -> Vec<ApiResource> {
         match self {

@@ -46,8 +46,8 @@ pub(super) struct Order {
     pub wanted: Wanted,
     /// `metadata.generation` of its ClusterInfo.
     pub generation: i64,
-    /// What comes down to it.
-    pub scope: Scope,
+    /// What comes down to it; nothing is written or taken away before that is known.
+    pub scope: Option<Scope>,
 }
 
 /// A checked way to a cluster.
@@ -233,7 +233,7 @@ impl Reader {
                 if known.is_empty() || *known == identity.uid {
                     session.begin(&self.kinds);
                     self.is_proven = true;
-                    self.holdings.remember(&identity.uid).await;
+                    self.holdings.remember(&identity.uid);
                 } else {
                     let why = another_cluster(&self.holdings.name, known, &identity.uid);
                     (self.active, self.way, self.refused, self.applying) = (None, None, Some(why), None);
@@ -258,11 +258,8 @@ impl Reader {
     /// Has what comes down written by the session that is read: it is known which cluster that is.
     fn apply_down(&mut self) {
         let Some(board) = &self.board else { return };
-        let scope = self.orders.borrow().scope.clone();
-        match &self.applying {
-            Some((known, _)) if *known == scope => {}
-            _ => self.applying = None,
-        }
+        let Some(scope) = self.orders.borrow().scope.clone() else { return };
+        self.applying.take_if(|(known, _)| *known != scope);
         if let (Some(session), None) = (self.active.as_ref().filter(|session| session.has_begun()), &self.applying) {
             let cluster = &self.holdings.name;
             let inbox = board.inbox(cluster, scope.clone());

@@ -136,13 +136,11 @@ impl Holdings {
     }
 
     /// Remembers which cluster it is.
-    pub async fn remember(&mut self, uid: &str) {
+    pub fn remember(&mut self, uid: &str) {
         if self.uid != uid {
             self.uid = uid.to_owned();
-            if let Some((store, _)) = &self.outlets.memory
-                && let Err(error) = store.put_cluster_uid(&self.name, uid).await
-            {
-                tracing::error!(cluster = %self.name, %error, "the cluster's uid cannot be kept");
+            if let Some((_, kept)) = &self.outlets.memory {
+                kept.remember(&self.name, uid);
             }
         }
     }

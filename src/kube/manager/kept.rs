@@ -1,6 +1,6 @@
 //! Keeps what is known of clusters, behind the back of those who read them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 struct Waiting {
     /// Before all others here.
     forgotten: BTreeSet<ClusterName>,
+    /// By which clusters are told from others, before their objects.
+    uids: BTreeMap<ClusterName, String>,
     objects: ObjectChanges,
 }
 
@@ -45,8 +47,14 @@ impl Kept {
         }
     }
 
+    /// The cluster has this uid.
+    pub fn remember(&self, cluster: &ClusterName, uid: &str) {
+        self.change(|waiting| drop(waiting.uids.insert(cluster.clone(), uid.to_owned())));
+    }
+
     pub fn forget(&self, cluster: &ClusterName) {
         self.change(|waiting| {
+            waiting.uids.remove(cluster);
             waiting.objects.retain(|(of, _), _| of != cluster);
             waiting.forgotten.insert(cluster.clone());
         });
@@ -87,6 +95,9 @@ async fn write(store: &Store, waiting: &Waiting) -> Result<(), StoreError> {
     for cluster in &waiting.forgotten {
         store.forget_kube_cluster(cluster).await?;
     }
+    for (cluster, uid) in &waiting.uids {
+        store.put_cluster_uid(cluster, uid).await?;
+    }
     if waiting.objects.is_empty() { Ok(()) } else { store.apply_objects(&waiting.objects).await }
 }
 
@@ -97,5 +108,31 @@ fn put_back(since: &mut Waiting, failed: Waiting) {
     objects.retain(|(cluster, _), _| !forgotten.contains(cluster));
     objects.append(&mut since.objects);
     since.objects = objects;
+    for (cluster, uid) in failed.uids {
+        if !since.forgotten.contains(&cluster) {
+            since.uids.entry(cluster).or_insert(uid);
+        }
+    }
     since.forgotten.extend(failed.forgotten);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_waits_below_what_came_since() {
+        let [east, west]: [ClusterName; 2] = ["east".into(), "west".into()];
+        let uids = |pairs: &[(&ClusterName, &str)]| {
+            pairs.iter().map(|(cluster, uid)| ((*cluster).clone(), (*uid).to_owned())).collect()
+        };
+        let failed = Waiting { uids: uids(&[(&east, "old"), (&west, "w")]), ..Waiting::default() };
+        let mut since = Waiting { uids: uids(&[(&east, "new")]), ..Waiting::default() };
+        put_back(&mut since, failed);
+        assert_eq!(since.uids, uids(&[(&east, "new"), (&west, "w")]));
+        // A cluster that was forgotten meanwhile is not remembered by what came before.
+        let mut since = Waiting { forgotten: [west.clone()].into(), ..Waiting::default() };
+        put_back(&mut since, Waiting { uids: uids(&[(&east, "e"), (&west, "w")]), ..Waiting::default() });
+        assert_eq!(since.uids, uids(&[(&east, "e")]));
+    }
 }

@@ -281,7 +281,7 @@ impl Manager {
             return self.not_read(name.clone(), generation);
         };
         let scope = scope(info);
-        self.order(name, Order { wanted, generation, scope }).await;
+        self.order(name, Order { wanted, generation, scope: Some(scope) }).await;
     }
 
     /// Says that a cluster of another source is not read by this manager.

@@ -102,13 +102,13 @@ impl Pushed {
             let _ = answer.send(Err(why));
             return Ok(());
         }
-        self.holdings.remember(&identity.uid).await;
+        self.holdings.remember(&identity.uid);
         let known = self.known().await?;
         // What is still wrong is found anew, since what was not taken still differs.
         self.holdings.forget_faults().await?;
         let (news, receiver) = members::news();
         self.refused = None;
-        let scope = self.orders.borrow().scope.clone();
+        let scope = self.orders.borrow().scope.clone().unwrap_or_default();
         let down = self.board.inbox(&self.holdings.name, scope.clone());
         self.guest =
             Some(Guest { identity, expires_at, news: receiver, is_synced: false, failing: None, scope, down: None });
@@ -206,7 +206,7 @@ impl Pushed {
     /// Does what time calls for.
     async fn look(&mut self) -> Result<(), Closed> {
         // What shall come down has changed: the member comes again, and is told anew.
-        let scope = self.orders.borrow().scope.clone();
+        let scope = self.orders.borrow().scope.clone().unwrap_or_default();
         if self.guest.as_ref().is_some_and(|guest| guest.scope != scope) {
             self.left();
         }
