@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,10 @@ use super::members::Scene;
 use super::setup::wait_cluster;
 use crate::support::eventually;
 
-const LONG: bool = cfg!(feature = "long-checks");
+pub const LONG: bool = cfg!(feature = "long-checks");
 /// How many clusters there are, one size after the other.
 const SIZES: &[usize] = if LONG { &[10, 50] } else { &[3] };
-const PODS: usize = if LONG { 20_000 } else { 200 };
+pub const PODS: usize = if LONG { 20_000 } else { 200 };
 const PODS_OF_SERVICE: usize = 100;
 /// How long changes are made, in seconds, and how many in each.
 const CHURN: u64 = if LONG { 60 } else { 2 };
@@ -31,7 +32,7 @@ fn text(text: impl AsRef<str>) -> Arc<str> {
     Arc::from(text.as_ref())
 }
 
-fn pod(cluster: usize, index: usize, version: u64) -> Object {
+pub fn pod(cluster: usize, index: usize, version: u64) -> Object {
     let name = format!("checkout-{}-7d9f8b6c5d-{index:05}", index / PODS_OF_SERVICE);
     let service = format!("checkout-{}", index / PODS_OF_SERVICE);
     Object::Pod(Pod {
@@ -55,7 +56,7 @@ fn address(cluster: usize, index: usize) -> Ipv4Addr {
     Ipv4Addr::from(number)
 }
 
-fn cluster(cluster: usize) -> Vec<Object> {
+pub fn cluster(cluster: usize) -> Vec<Object> {
     let mut objects: Vec<Object> = (0..50)
         .map(|n| {
             let locality = Locality { region: "eu-1".into(), zone: text(format!("eu-1-{}", n % 3)) };
@@ -102,6 +103,12 @@ struct Given {
     options: Options,
 }
 
+/// The options of a member with this file.
+pub fn options(file: &Path) -> Options {
+    let given = Given::try_parse_from(["member", "--config", &file.display().to_string()]);
+    given.unwrap_or_else(|error| panic!("{error}")).options
+}
+
 fn status_kib(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux says so");
@@ -130,8 +137,7 @@ async fn many_members_cost_little() {
         for &index in &added {
             let name = format!("c{index}");
             let file = scene.pushed_file(&name);
-            let given = Given::try_parse_from(["member", "--config", &file.display().to_string()]);
-            let Given { options } = given.unwrap_or_else(|error| panic!("{error}"));
+            let options = options(&file);
             let (told, receiver) = mpsc::channel(4);
             tasks.spawn(async move { simulate(options, &format!("uid-{index}"), receiver).await });
             let of: ClusterName = name.as_str().into();

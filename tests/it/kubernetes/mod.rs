@@ -13,6 +13,7 @@ mod mcs;
 mod members;
 mod members_line;
 mod members_scale;
+mod members_storm;
 mod members_trust;
 mod mutations;
 mod outage;
