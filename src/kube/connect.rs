@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use secrecy::ExposeSecret;
 
@@ -188,6 +189,19 @@ pub fn explain(error: &kube::Error) -> Refused {
                 inner => format!("{other}: {inner}"),
             };
             Refused::new("Unreachable", message, "check the server's address, its certificate and the network to it")
+        }
+    }
+}
+
+/// Why a watch fails.
+pub(super) fn explain_watch(error: &watcher::Error) -> Refused {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => explain(error),
+        watcher::Error::WatchError(status) => explain(&kube::Error::Api(status.clone())),
+        watcher::Error::NoResourceVersion => {
+            Refused::new("ServerError", error.to_string(), "is this a Kubernetes API server?")
         }
     }
 }

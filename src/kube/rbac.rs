@@ -22,7 +22,6 @@ const SYNC_DOWN: &str = "causeway-sync-down";
 const KUBECONFIGS: &str = "causeway-kubeconfigs";
 
 const CAUSEWAY: &str = "causeway.dev";
-const MCS: &str = "multicluster.x-k8s.io";
 /// What a watch asks for.
 const WATCHED: &[&str] = &["list", "watch"];
 const READ: &[&str] = &["get", "list", "watch"];
@@ -74,10 +73,10 @@ const DOWN: &[Right] = &[
     Right { group: "", resources: &["namespaces"], verbs: WATCHED },
     Right { group: CAUSEWAY, resources: &["endpointsnapshots"], verbs: MADE },
     Right { group: CAUSEWAY, resources: &["endpointsnapshots/status"], verbs: &["patch"] },
-    Right { group: MCS, resources: &["serviceimports"], verbs: MADE },
-    Right { group: MCS, resources: &["serviceimports/status"], verbs: &["patch"] },
+    Right { group: MCS_GROUP, resources: &["serviceimports"], verbs: MADE },
+    Right { group: MCS_GROUP, resources: &["serviceimports/status"], verbs: &["patch"] },
     // What became of exports.
-    Right { group: MCS, resources: &["serviceexports/status"], verbs: &["patch"] },
+    Right { group: MCS_GROUP, resources: &["serviceexports/status"], verbs: &["patch"] },
     // Only in namespaces that ask for them, by the label causeway.dev/sync-services.
     Right { group: "", resources: &["services"], verbs: MADE },
     Right { group: "discovery.k8s.io", resources: &["endpointslices"], verbs: MADE },

@@ -267,15 +267,13 @@ impl Owner {
             return None;
         }
         let merged = self.world.service_in(service, &access.clusters)?;
-        let slices = |clusters: &BTreeSet<ClusterName>| {
-            clusters.iter().map(|cluster| (cluster.clone(), self.world.import_endpoints(service, cluster))).collect()
-        };
+        let of_cluster = |cluster: &ClusterName| (cluster.clone(), self.world.import_endpoints(service, cluster));
         Some(Import {
             ports: claims.and_then(|claims| claims.first()).map_or_else(Vec::new, |claim| claim.ports.clone()),
             vips: binding.into_iter().flat_map(|(addresses, _)| addresses).copied().collect(),
             clusters: merged.clusters,
             exported: exported.map(|exported| {
-                let slices = slices(&exported.clusters);
+                let slices = exported.clusters.iter().map(of_cluster).collect();
                 (exported, slices)
             }),
         })

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub use applier::{Applying, Counters, Summary, Writes, start};
 pub use board::{Board, Scope};
-pub use object::{Audience, Id, Kind, Part, Unreadable};
+pub use object::{Audience, Id, Kind, Part};
 
 use super::mailbox::Mailbox;
 use super::outbox::{SnapshotContent, SnapshotKey};

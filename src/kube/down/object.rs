@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::kube::kinds::EndpointSnapshotResource;
+use crate::kube::kinds::{EndpointSnapshotResource, MCS_GROUP, MCS_VERSIONS};
 use crate::model::id::{ClusterName, NamespacedName};
 
 /// The kinds of what comes down.
@@ -65,15 +65,14 @@ impl Kind {
 }
 
 fn mcs(kind: &str, plural: &str) -> Vec<ApiResource> {
-    let group = "multicluster.x-k8s.io";
     let of_version = |version: &str| ApiResource {
-        api_version: format!("{group}/{version}"),
-        group: group.to_owned(),
+        api_version: format!("{MCS_GROUP}/{version}"),
+        group: MCS_GROUP.to_owned(),
         version: version.to_owned(),
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     };
-    ["v1beta1", "v1alpha1"].map(of_version).into()
+    MCS_VERSIONS.iter().map(|version| of_version(version)).collect()
 }
 
 /// Identifies an object within a cluster.
@@ -118,11 +117,6 @@ pub struct Part {
     /// The hash of the body, by which one form is told from another.
     pub form: u64,
 }
-
-/// Bytes that are no object.
-#[derive(Debug, thiserror::Error)]
-#[error("what the primary sent is no object: {0}")]
-pub struct Unreadable(pub String);
 
 impl Part {
     /// An object for all clusters.

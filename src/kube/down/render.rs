@@ -12,7 +12,7 @@ use crate::kube::outbox::{SnapshotContent, SnapshotKey};
 use crate::kube::slices;
 use crate::model::export::Transport;
 use crate::model::id::NamespacedName;
-use crate::model::object::{Family, Protocol, ServicePort};
+use crate::model::object::{Family, Protocol, ServicePort, SlicePort};
 use crate::model::world::{self, ExportState, ImportEndpoint, ImportKind, ImportSlice};
 
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -44,16 +44,21 @@ pub(super) fn of_service(service: &NamespacedName, import: &Import) -> Vec<(Id, 
             asked_for.push((id(Kind::EndpointSlice, &name), slice_of_vips(service, import, family, &vips)));
         }
     }
-    for (cluster, slices) in import.exported.iter().flat_map(|(_, slices)| slices) {
+    let slices = import.exported.iter().flat_map(|(exported, slices)| slices.iter().map(move |of| (exported, of)));
+    for (exported, (cluster, slices)) in slices {
+        // The import gives the port without a name one where there are others.
+        let unnamed = exported.ports.iter().find(|port| port.name.is_empty());
+        let unnamed = unnamed.and_then(|port| port_name("", port.port, exported.ports.len())).unwrap_or_default();
         let parts = slices.iter().flat_map(divided).enumerate();
         for (index, slice) in parts {
             let base = slices::shortened(&format!("{}.{cluster}", service.name), 240);
             let labels = [(MCS_SERVICE, &*service.name), (MCS_CLUSTER, cluster.as_str())];
-            objects.push((id(Kind::EndpointSlice, &format!("{base}.{index}")), slice_of_pods(&slice, &labels)));
+            objects
+                .push((id(Kind::EndpointSlice, &format!("{base}.{index}")), slice_of_pods(&slice, &unnamed, &labels)));
             if is_headless(import) {
                 let labels = [(SERVICE_NAME, &*service.name)];
                 let name = format!("{base}.pods.{index}");
-                asked_for.push((id(Kind::EndpointSlice, &name), slice_of_pods(&slice, &labels)));
+                asked_for.push((id(Kind::EndpointSlice, &name), slice_of_pods(&slice, &unnamed, &labels)));
             }
         }
     }
@@ -79,10 +84,10 @@ fn service_import(import: &Import) -> Part {
         None => spec["ports"] = named(&import.ports).map(|port| ported(port, false)).collect(),
         Some((exported, _)) => {
             clusters = &exported.clusters;
-            for (label, value) in &exported.labels {
+            for (label, value) in exported.labels.iter().filter(|(label, _)| !is_ours(label)) {
                 metadata["labels"][&**label] = Value::from(&**value);
             }
-            for (annotation, value) in &exported.annotations {
+            for (annotation, value) in exported.annotations.iter().filter(|(annotation, _)| !is_ours(annotation)) {
                 metadata["annotations"][&**annotation] = Value::from(&**value);
             }
             spec["ports"] = exported_ports(exported).collect();
@@ -108,13 +113,14 @@ fn service_import(import: &Import) -> Part {
     Part { is_bare, ..Part::new(body, json!({ "clusters": clusters })) }
 }
 
+/// By these Causeway knows what it made, whatever is exported.
+fn is_ours(key: &str) -> bool {
+    key == MANAGED_BY || key.starts_with("causeway.dev/")
+}
+
 fn exported_ports(exported: &world::Import) -> impl Iterator<Item = Value> {
     exported.ports.iter().map(|port| {
-        let name = match (port.name.is_empty(), exported.ports.len()) {
-            (false, _) => Some(port.name.to_string()),
-            (true, 1) => None,
-            (true, _) => Some(format!("port-{}", port.port)),
-        };
+        let name = port_name(&port.name, port.port, exported.ports.len());
         without_nulls(json!({
             "name": name,
             "port": port.port,
@@ -141,16 +147,18 @@ fn of_kubernetes(import: &Import) -> Part {
     Part::new(json!({ "metadata": metadata([]), "spec": spec }), Value::Null)
 }
 
-/// The ports, each with a name where there are several: clusters may differ in which port has none.
+/// A port's name, if it has to have one: clusters may differ in which port has none, and a Service of several ports has
+/// none without.
+fn port_name(name: &str, port: u16, of: usize) -> Option<String> {
+    match (name.is_empty(), of) {
+        (false, _) => Some(name.to_owned()),
+        (true, 1) => None,
+        (true, _) => Some(format!("port-{port}")),
+    }
+}
+
 fn named(ports: &[ServicePort]) -> impl Iterator<Item = (Option<String>, &ServicePort)> {
-    ports.iter().map(|port| {
-        let name = match (port.name.is_empty(), ports.len()) {
-            (false, _) => Some(port.name.to_string()),
-            (true, 1) => None,
-            (true, _) => Some(format!("port-{}", port.port)),
-        };
-        (name, port)
-    })
+    ports.iter().map(|port| (port_name(&port.name, port.port, ports.len()), port))
 }
 
 fn ported((name, port): (Option<String>, &ServicePort), has_target: bool) -> Value {
@@ -198,9 +206,10 @@ fn divided(slice: &ImportSlice) -> Vec<ImportSlice> {
     parts
 }
 
-fn slice_of_pods(slice: &ImportSlice, labels: &[(&str, &str)]) -> Part {
-    let ports: Vec<Value> =
-        slice.ports.iter().map(|port| json!({ "name": port.name, "port": port.port, "protocol": "TCP" })).collect();
+fn slice_of_pods(slice: &ImportSlice, unnamed: &str, labels: &[(&str, &str)]) -> Part {
+    let name = |port: &SlicePort| if port.name.is_empty() { unnamed.to_owned() } else { port.name.to_string() };
+    let of_port = |port: &SlicePort| json!({ "name": name(port), "port": port.port, "protocol": "TCP" });
+    let ports: Vec<Value> = slice.ports.iter().map(of_port).collect();
     let endpoint = |endpoint: &ImportEndpoint| {
         let ImportEndpoint { address, ready, serving, terminating, hostname, zone, pod: _ } = endpoint;
         without_nulls(json!({

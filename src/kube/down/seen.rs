@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::object::{Id, Kind, Part};
 use super::{LABEL, SERVICES};
-use crate::kube::connect::{Refused, explain};
+use crate::kube::connect::{Refused, explain_watch};
 use crate::model::id::NamespacedName;
 
 /// As with all watches, see `watch::kind`.
@@ -178,10 +178,10 @@ async fn watch_as(kind: Kind, resource: &ApiResource, client: &Client, out: &mps
             Err(error) => match code_of(&error) {
                 Some(404) if is_served => return Watched::Vanished,
                 Some(404) => return Watched::Missing,
-                Some(403) => return Watched::Refused(refused(&error)),
+                Some(403) => return Watched::Refused(explain_watch(&error)),
                 _ => {
                     tokio::time::sleep(AGAIN).await;
-                    News::Failing(Some(kind), refused(&error))
+                    News::Failing(Some(kind), explain_watch(&error))
                 }
             },
         };
@@ -205,7 +205,7 @@ pub(super) async fn namespaces(client: Client, out: mpsc::Sender<News>) {
             Err(error) => {
                 let pause = if code_of(&error) == Some(403) { SELDOM } else { AGAIN };
                 tokio::time::sleep(pause).await;
-                News::Failing(None, refused(&error))
+                News::Failing(None, explain_watch(&error))
             }
         };
         if out.send(news).await.is_err() {
@@ -225,17 +225,5 @@ fn code_of(error: &watcher::Error) -> Option<u16> {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
         _ => None,
-    }
-}
-
-fn refused(error: &watcher::Error) -> Refused {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => explain(error),
-        watcher::Error::WatchError(status) => explain(&kube::Error::Api(status.clone())),
-        watcher::Error::NoResourceVersion => {
-            Refused::new("ServerError", error.to_string(), "is this a Kubernetes API server?")
-        }
     }
 }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::seen::covers;
 use super::*;
 use crate::kube::kinds::SnapshotPod;
-use crate::model::object::Protocol;
+use crate::model::export::Transport;
+use crate::model::object::{Family, Protocol, SlicePort};
+use crate::model::world::{ImportKind, ImportPort};
 
 fn name(text: &str) -> NamespacedName {
     NamespacedName::new("shop", text)
@@ -117,4 +119,42 @@ fn what_is_there_covers_what_is_wanted_whatever_a_server_adds() {
     assert!(!is_there(json!({ "spec": { "ports": [{ "port": 80 }], "ips": ["240.0.0.1"] } })));
     assert!(!is_there(json!({})));
     assert!(covers(&Value::Null, &json!({ "clusters": [] })) && !covers(&Value::Null, &json!({ "clusters": ["a"] })));
+}
+
+#[test]
+fn what_is_exported_does_not_hide_what_causeway_made_and_ports_have_one_name() {
+    let port = |name: &str, port| ImportPort { name: name.into(), port, transport: Transport::Tcp, app_protocol: None };
+    let text = |pairs: [(&str, &str); 3]| pairs.map(|(key, value)| (key.into(), value.into())).into();
+    let exported = world::Import {
+        id: name("db"),
+        kind: ImportKind::ClusterSetIp,
+        ports: vec![port("", 80), port("sql", 5432)],
+        families: Vec::new(),
+        client_ip_affinity: None,
+        internal_traffic_local: false,
+        traffic_distribution: None,
+        labels: text([(LABEL, "false"), ("app.kubernetes.io/managed-by", "me"), ("team", "data")]),
+        annotations: text([("causeway.dev/form", "0"), ("causeway.dev/other", "1"), ("note", "x")]),
+        clusters: ["east".into()].into(),
+    };
+    let ports = vec![SlicePort { name: "".into(), port: 8080 }, SlicePort { name: "sql".into(), port: 5432 }];
+    let slice = ImportSlice { family: Family::V4, ports, endpoints: Vec::new() };
+    let import = Import { exported: Some((exported, [("east".into(), vec![slice])].into())), ..Import::default() };
+    let board = Board::new("primary".into());
+    let inbox = board.inbox(&"west".into(), scope());
+    board.take(told("db", "db", Some(Arc::new(import))));
+    let objects = inbox.take().changes;
+    let body = |kind: Kind| {
+        let (_, part) = objects.iter().find(|(id, _)| id.kind == kind).unwrap();
+        part.clone().unwrap().body.clone()
+    };
+    let metadata = body(Kind::ServiceImport)["metadata"].clone();
+    let labels = json!({ LABEL: "true", "app.kubernetes.io/managed-by": "causeway", "team": "data" });
+    assert_eq!((&metadata["labels"], &metadata["annotations"]), (&labels, &json!({ "note": "x" })));
+    for kind in [Kind::ServiceImport, Kind::EndpointSlice] {
+        let body = body(kind);
+        let ports = if kind == Kind::ServiceImport { &body["spec"]["ports"] } else { &body["ports"] };
+        let names: Vec<&Value> = ports.as_array().unwrap().iter().map(|port| &port["name"]).collect();
+        assert_eq!(names, ["port-80", "sql"], "{kind:?}");
+    }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::known::Known;
 use super::{Item, OF_PRIMARY, Told, exports};
-use crate::kube::connect::{Refused, explain};
+use crate::kube::connect::{Refused, explain_watch};
 use crate::kube::convert::{self, Converted};
 use crate::kube::field::Invalid;
 use crate::kube::kinds;
@@ -329,15 +329,7 @@ fn refused(kind: ObjectKind, error: &watcher::Error) -> Refused {
         let remedy = "install Causeway's definitions: `causeway crds | kubectl apply --server-side -f -`";
         return Refused::new("DefinitionsMissing", message, remedy);
     }
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => explain(error),
-        watcher::Error::WatchError(status) => explain(&kube::Error::Api(status.clone())),
-        watcher::Error::NoResourceVersion => {
-            Refused::new("ServerError", error.to_string(), "is this a Kubernetes API server?")
-        }
-    }
+    explain_watch(error)
 }
 
 /// An API server that does not know streaming lists refuses their parameters.

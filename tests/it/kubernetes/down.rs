@@ -10,7 +10,7 @@ use super::members::Scene;
 use super::setup::{PORT, Pod, Setup, get, service_yaml, wait_cluster};
 use crate::e2e::clusterset;
 use crate::support::apiserver::ApiServer;
-use crate::support::fleet::{ControlPlane, Gateway, Speaks, causeway, ureq_get};
+use crate::support::fleet::{ControlPlane, Gateway, Speaks, ureq_get};
 use crate::support::host::Host;
 use crate::support::{eventually, free_addr, manifests, traffic};
 
@@ -43,18 +43,6 @@ impl Stage {
         let mut gateway = Gateway::new(setup.dir.path(), "gw-1", to_plane, Speaks::Delta).in_namespace(&host.name);
         gateway.start_envoy().start_agent();
         Self { plane, _gateway: gateway, setup, host }
-    }
-
-    /// Lets a cluster join as its people would; it is read and written with the rights that this gives.
-    pub fn join(&self, name: &str) {
-        let output = causeway()
-            .args(["cluster", "join", name, "--network", "flat", "--kubeconfig"])
-            .arg(self.setup.primary().kubeconfig())
-            .arg("--sub-kubeconfig")
-            .arg(self.setup.server(name).kubeconfig())
-            .output()
-            .expect("the binary runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Pods of a service in a cluster, and the Service.
@@ -109,7 +97,7 @@ async fn clients_of_a_sub_cluster_reach_pods_of_the_primary_by_what_came_down_al
     mcs::install(east, &["v1alpha1"]);
     stage.serve("primary", "checkout", 2).await;
     stage.access("checkout");
-    stage.join("east");
+    stage.setup.pull("east");
     let vip = stage.published("checkout").to_string();
 
     let import = wait_for(east, "serviceimport", "checkout", |import| import["spec"]["ips"] == json!([vip]));
@@ -282,7 +270,7 @@ async fn what_changes_while_an_api_server_is_away_is_written_once_it_is_back_and
     }
     scene.start();
     for name in ["east", "west"] {
-        scene.pull(name);
+        scene.setup.pull(name);
     }
     let file = scene.join("south");
     let _member = scene.member("south", &file);
@@ -398,7 +386,7 @@ async fn exports_are_imported_everywhere_and_told_what_became_of_them() {
     east.apply(&[exported(&format!("{{{ports}, {affinity}}}")), slice("east", "10.1.0.1", "db-0")].join("---\n"));
     west.apply(&[exported(&format!("{{{ports}}}")), slice("west", "10.2.0.1", "db-0")].join("---\n"));
     scene.start();
-    scene.pull("east");
+    scene.setup.pull("east");
     let file = scene.join("west");
     let _member = scene.member("west", &file);
     let export =

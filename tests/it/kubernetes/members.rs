@@ -106,18 +106,6 @@ impl Scene {
         Process::start(self.setup.dir.path(), &format!("member-{name}"), &mut command)
     }
 
-    /// Lets a cluster be read by its kubeconfig.
-    pub fn pull(&self, name: &str) {
-        let output = causeway()
-            .args(["cluster", "join", name, "--network", "flat", "--kubeconfig"])
-            .arg(self.setup.primary().kubeconfig())
-            .arg("--sub-kubeconfig")
-            .arg(self.setup.server(name).kubeconfig())
-            .output()
-            .expect("the binary runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
     pub fn member_log(&self, name: &str) -> String {
         std::fs::read_to_string(self.setup.dir.path().join(format!("member-{name}.log"))).unwrap_or_default()
     }
@@ -259,7 +247,7 @@ async fn a_cluster_changes_between_both_ways_and_nothing_is_withdrawn() {
     let mut scene = Scene::new(&["primary", "east"]);
     scene.setup.deploy("checkout", 2).await;
     scene.start();
-    scene.pull("east");
+    scene.setup.pull("east");
     wait_cluster(&scene.plane, "east", "Synced", WITHIN);
     let _gateway = scene.setup.gateway(&scene.plane);
     let stream = Stream::start(resolve(&scene.plane, "checkout"), &clusterset("checkout"), 50);
@@ -281,7 +269,7 @@ async fn a_cluster_changes_between_both_ways_and_nothing_is_withdrawn() {
     });
     assert_eq!(wait_cluster(&scene.plane, "east", "Synced", WITHIN)["endpoints"], 2);
 
-    scene.pull("east");
+    scene.setup.pull("east");
     let refused = "has no ClusterInfo east with spec.source.member";
     eventually("the member to be let in no more", WITHIN, || scene.member_log("east").contains(refused).then_some(()));
     server.kubectl(&["-n", "shop", "create", "service", "clusterip", "after", "--tcp=80"]);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::apiserver::{ApiServer, Etcd, Room};
-use crate::support::fleet::{ControlPlane, Gateway, Speaks};
+use crate::support::fleet::{ControlPlane, Gateway, Speaks, causeway};
 use crate::support::pods::Pods;
 use crate::support::{eventually, free_addr, in_net, manifests, own_loopback_net};
 
@@ -106,6 +106,18 @@ impl Setup {
             "apiVersion: causeway.dev/v1alpha1\nkind: ClusterInfo\nmetadata: {{name: {name}}}\nspec:\n  role: Sub\n  network: flat\n  \
              source: {{kubeconfig: {{configMapKeyRef: {{namespace: causeway-system, name: {name}, key: kubeconfig}}}}}}\n"
         ));
+    }
+
+    /// Lets a cluster join as its people would: it is read, and written, with the rights that this gives.
+    pub fn pull(&self, name: &str) {
+        let output = causeway()
+            .args(["cluster", "join", name, "--network", "flat", "--kubeconfig"])
+            .arg(self.primary().kubeconfig())
+            .arg("--sub-kubeconfig")
+            .arg(self.server(name).kubeconfig())
+            .output()
+            .expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Writes a cluster's kubeconfig.
