@@ -3,7 +3,8 @@
 #   ./deploy/quickstart.sh           builds, starts, prints what to try, stops on Ctrl-C
 #   ./deploy/quickstart.sh --check   builds, starts, sends requests through DNS and the VIPs, prints a table, stops
 #   ./deploy/quickstart.sh --kubernetes [--check]   the same with three real API servers, of which the control
-#                                                   plane reads two, and the third has a manager that dials in
+#                                                   plane reads two, and the third has a manager that dials in, as
+#                                                   root from a host that lets nothing in
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,7 @@ for argument in "$@"; do
   case "$argument" in
     --check) check=true ;;
     --kubernetes) kubernetes=true ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "quickstart: unknown argument '$argument' (try --help)" >&2; exit 2 ;;
   esac
 done
@@ -44,9 +45,10 @@ stop() {
     kill "${pids[i]}" 2>/dev/null || true
     wait "${pids[i]}" 2>/dev/null || true
   done
-  if $kubernetes && [ -d "$run/apiservers" ]; then
-    BIN=${binaries:-} RUN=$run/apiservers ./tests/apiserver/start.sh down >/dev/null 2>&1 || true
-  fi
+  for servers in "$run"/apiservers*; do
+    if [ -d "$servers" ]; then BIN=${binaries:-} RUN=$servers ./tests/apiserver/start.sh down >/dev/null 2>&1 || true; fi
+  done
+  if [ -n "${west_host:-}" ]; then ip netns del "$west_host" 2>/dev/null || true; fi
   if [ "$(readlink target/quickstart)" = "$run" ]; then rm -f target/quickstart; fi
   rm -rf "$run"
 }

@@ -2,7 +2,7 @@
 # Runs every test. Sets up what they need first, and says so.
 #   ./tests/run.sh           lints, unit and integration tests with real Envoys and API servers, the quick start's checks
 #   ./tests/run.sh --long    the above, and then the checks that take long (kill -9 rounds, churn, scale, outages of ten
-#                            minutes), with their figures
+#                            minutes, and one of an hour), with their figures
 set -euo pipefail
 cd "$(dirname "$0")/.."
 long=false
@@ -15,10 +15,11 @@ started=$SECONDS
 step() { printf '\n=== [%4ds] %s\n' $((SECONDS - started)) "$*"; }
 
 step "tools"
-# Commands that the tests run, and the distribution's packages that have them. Go builds a registry of images, Helm, and
-# kube-apiserver, etcd and kubectl where nobody says where they are.
+# Commands that the tests run, and the distribution's packages that have them. Go builds a registry of images, Helm,
+# CoreDNS, kube-proxy, and kube-apiserver, etcd and kubectl where nobody says where they are.
 declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [go]=golang-go
-  [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv [systemd-analyze]=systemd)
+  [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv [systemd-analyze]=systemd [nft]=nftables [unshare]=util-linux
+  [getent]=libc-bin)
 lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
@@ -44,6 +45,8 @@ echo "registry: $(./tests/registry/build.sh)"
 echo "Helm: $(./tests/helm/build.sh)"
 echo "the Prometheus operator's definitions: $(./tests/prometheus-operator/definitions.sh)"
 echo "gRPC client: $(./tests/grpc-client/build.sh)"
+echo "CoreDNS: $(./tests/node/build.sh coredns)"
+echo "kube-proxy: $(./tests/node/build.sh kube-proxy)"
 
 step "format and lints"
 cargo fmt --all --check

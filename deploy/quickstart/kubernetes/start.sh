@@ -3,20 +3,62 @@
 say "kube-apiserver, etcd and kubectl (the first time they are built, which takes some minutes)"
 binaries=$(./tests/apiserver/build.sh)
 kubectl=$binaries/kubectl
+# West is a cluster that nothing outside reaches: a host of its own that lets connections out and none in. Only root can
+# make one; for others it is on this machine beside the rest.
+in_west=()
+if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null; then
+  west_host=causeway-west-$$ near=${QUICKSTART_WEST_NET:-198.19.255}.1 far=${QUICKSTART_WEST_NET:-198.19.255}.2
+  ip netns add "$west_host" || fail "no network namespace can be made for west."
+  in_west=(ip netns exec "$west_host")
+  ip link add "cw-west-$$" type veth peer name eth0 netns "$west_host"
+  ip addr add "$near/30" dev "cw-west-$$"
+  ip link set "cw-west-$$" up
+  "${in_west[@]}" ip link set lo up
+  "${in_west[@]}" ip addr add "$far/30" dev eth0
+  "${in_west[@]}" ip link set eth0 up
+  "${in_west[@]}" nft -f - <<'RULES'
+table inet causeway {
+  chain in {
+    type filter hook input priority filter; policy drop;
+    iifname "lo" accept
+    ct state established,related accept
+  }
+}
+RULES
+  # Where its member finds the primary.
+  members=$near:${members##*:}
+fi
+
 say "starting three API servers: primary, east and west"
-mkdir "$run/apiservers"
-BIN=$binaries RUN=$run/apiservers ETCD_PORT=${QUICKSTART_ETCD_PORT:-12379} API_PORT=${QUICKSTART_API_PORT:-16443} \
-  ./tests/apiserver/start.sh up 3
+api_port=${QUICKSTART_API_PORT:-16443} etcd_port=${QUICKSTART_ETCD_PORT:-12379}
+api_servers() { # folder, how many, a prefix of the command...
+  mkdir -p "$1"
+  "${@:3}" env BIN="$binaries" RUN="$1" ETCD_PORT="$etcd_port" API_PORT="$api_port" ./tests/apiserver/start.sh up "$2"
+}
+if [ ${#in_west[@]} -gt 0 ]; then
+  api_servers "$run/apiservers" 2
+  api_servers "$run/apiservers-west" 1 "${in_west[@]}"
+  mv "$run/apiservers-west/cluster1.kubeconfig" "$run/apiservers/cluster3.kubeconfig"
+else
+  api_servers "$run/apiservers" 3
+fi
 number=1
 for cluster in "${clusters[@]}"; do
   cp "$run/apiservers/cluster$number.kubeconfig" "$run/$cluster.kubeconfig"
   number=$((number + 1))
 done
 on() { # cluster, kubectl's arguments...
-  local cluster=$1
+  local cluster=$1 there=()
   shift
-  "$kubectl" --kubeconfig "$run/$cluster.kubeconfig" "$@"
+  if [ "$cluster" = west ]; then there=("${in_west[@]}"); fi
+  "${there[@]}" "$kubectl" --kubeconfig "$run/$cluster.kubeconfig" "$@"
 }
+if [ ${#in_west[@]} -gt 0 ]; then
+  if curl -ks -o /dev/null --max-time 1 "https://$far:$api_port/"; then fail "west is reached from outside."; fi
+  say "west is on a host of its own, $far, that lets connections out and none in"
+else
+  say "west is on this machine like the rest: a host of its own needs root, and the commands ip and nft"
+fi
 
 # Pods are ports of this machine's own address.
 address=$(hostname -I | tr ' ' '\n' | grep -m1 -v : || true)
@@ -44,16 +86,17 @@ wait_for 30 "the control plane to be ready" "$causeway" status
 join() { # cluster, flags...
   local cluster=$1
   shift
-  say "causeway cluster join $cluster $*"
-  "$causeway" cluster join "$cluster" --kubeconfig "$run/primary.kubeconfig" --sub-kubeconfig "$run/$cluster.kubeconfig" \
-    --network flat --region eu-1 --zone a "$@"
+  say "causeway cluster join $cluster ${*//$run\//}"
+  "$causeway" cluster join "$cluster" --kubeconfig "$run/primary.kubeconfig" --network flat --region eu-1 --zone a "$@"
 }
 # The primary reads east, for which it has a credential; west has a manager of its own, which dials in and tells.
-join east
-join west --push --primary-address "$members" --data-dir "$run/data"
+join east --sub-kubeconfig "$run/east.kubeconfig"
+join west --push --primary-address "$members" --data-dir "$run/data" --out "$run/west.yaml"
+# As the people of west would.
+on west apply --server-side -f "$run/west.yaml" >>"$run/kubectl.log"
 # As a pod of west is given it.
 on west -n causeway-system get secret causeway-member -o 'jsonpath={.data.member\.yaml}' | base64 -d >"$run/member-west.yaml"
-start member-west "$causeway" member --config "$run/member-west.yaml" --kubeconfig "$run/west.kubeconfig"
+start member-west "${in_west[@]}" "$causeway" member --config "$run/member-west.yaml" --kubeconfig "$run/west.kubeconfig"
 on primary wait --for=condition=Synced --timeout=30s clusterinfo/west >>"$run/kubectl.log" || fail "west's member did not tell what west has."
 
 show_objects() {

@@ -11,8 +11,11 @@ use crate::support::postgres::{PASSWORD, Postgres};
 use crate::support::traffic::{Http, Stream};
 
 const WITHIN: Duration = Duration::from_secs(30);
+const LONG: bool = cfg!(feature = "long-checks");
 /// For how long nobody must be given an address.
-const HELD: Duration = Duration::from_secs(if cfg!(feature = "long-checks") { 30 } else { 5 });
+const HELD: Duration = Duration::from_secs(if LONG { 30 } else { 5 });
+/// The same while the database is silent, which is how one looks that cannot be reached.
+const HELD_SILENT: Duration = if LONG { Duration::from_secs(3600) } else { HELD };
 
 /// The ledger as another program reads it, and as the API tells it.
 fn ledgers(server: &Postgres, database: &str, plane: &ControlPlane) -> [Vec<String>; 2] {
@@ -90,13 +93,13 @@ async fn an_outage_of_the_database_costs_no_request() {
     let stream = Stream::start(to, &clusterset("checkout"), 100);
 
     type Act = fn(&Postgres);
-    let outages: [(&str, Act, Act); 3] = [
-        ("stopped", Postgres::stop, Postgres::resume),
-        ("frozen", Postgres::freeze, Postgres::thaw),
-        ("killed", Postgres::crash, Postgres::resume),
+    let outages: [(&str, Act, Act, Duration); 3] = [
+        ("stopped", Postgres::stop, Postgres::resume, HELD),
+        ("frozen", Postgres::freeze, Postgres::thaw, HELD_SILENT),
+        ("killed", Postgres::crash, Postgres::resume, HELD),
     ];
     let mut pods = Vec::new();
-    for (index, (how, go, come)) in (10..).zip(outages) {
+    for (index, (how, go, come, held)) in (10..).zip(outages) {
         go(&server);
         // While nobody knows yet, too.
         let name = format!("new-{how}");
@@ -110,7 +113,7 @@ async fn an_outage_of_the_database_costs_no_request() {
         });
         let told = begun.elapsed();
         assert_eq!(metric(&plane, "causeway_store_up"), 0.0, "{how}");
-        let (until, mut slowest) = (Instant::now() + HELD, Duration::ZERO);
+        let (until, mut slowest) = (Instant::now() + held, Duration::ZERO);
         while Instant::now() < until {
             let asked = Instant::now();
             let vips = plane.vips();

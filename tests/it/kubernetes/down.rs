@@ -21,14 +21,18 @@ pub const POOL: &str = "240.77.0.0/28";
 /// Clusters, a gateway on a host of its own, and a pool whose addresses that host has.
 pub struct Stage {
     pub plane: ControlPlane,
-    _gateway: Gateway,
+    pub gateway: Gateway,
     pub setup: Setup,
     pub host: Host,
 }
 
 impl Stage {
     pub fn new(names: &[&'static str], pool: &str) -> Self {
-        let setup = Setup::unjoined(names);
+        Self::with(Setup::unjoined(names), pool, &[])
+    }
+
+    /// Of clusters that are there; `flags` are further ones of the control plane.
+    pub fn with(setup: Setup, pool: &str, flags: &[&str]) -> Self {
         let host = Host::new();
         host.route_here(pool);
         host.make_local(pool);
@@ -37,12 +41,13 @@ impl Stage {
         let port = free_addr().port();
         let xds = SocketAddr::from(([0, 0, 0, 0], port));
         let kubeconfig = setup.primary().kubeconfig().display().to_string();
-        let mut plane = ControlPlane::new(setup.dir.path(), &["--kubeconfig", &kubeconfig], xds, &["--insecure"]);
+        let flags = [&["--insecure"], flags].concat();
+        let mut plane = ControlPlane::new(setup.dir.path(), &["--kubeconfig", &kubeconfig], xds, &flags);
         plane.restart();
         let to_plane = SocketAddr::new(near, port);
         let mut gateway = Gateway::new(setup.dir.path(), "gw-1", to_plane, Speaks::Delta).in_namespace(&host.name);
         gateway.start_envoy().start_agent();
-        Self { plane, _gateway: gateway, setup, host }
+        Self { plane, gateway, setup, host }
     }
 
     /// Pods of a service in a cluster, and the Service.

@@ -97,7 +97,7 @@ impl Scene {
     }
 
     /// The same with a command that runs it, on its own host perhaps.
-    fn member_by(&self, name: &str, file: &Path, mut command: Command) -> Process {
+    pub fn member_by(&self, name: &str, file: &Path, mut command: Command) -> Process {
         let server = self.setup.server(name);
         let token = server.kubectl(&["-n", "causeway-system", "create", "token", "causeway-reader"]);
         let kubeconfig = self.setup.dir.path().join(format!("member-{name}.kubeconfig"));
@@ -317,8 +317,7 @@ async fn a_cluster_that_nothing_outside_reaches_is_told_by_its_member() {
     server.apply(&same_objects("10.9.0"));
     let file = scene.join("hidden");
     scene.start();
-    let mut there = Command::new("ip");
-    there.args(["netns", "exec", &host.name, env!("CARGO_BIN_EXE_causeway")]);
+    let there = host.command(env!("CARGO_BIN_EXE_causeway"));
     let _member = scene.member_by("hidden", &file, there);
     assert!(std::net::TcpStream::connect_timeout(&server.address(), Duration::from_secs(1)).is_err());
     let row = wait_cluster(&scene.plane, "hidden", "Synced", WITHIN);

@@ -6,6 +6,7 @@ mod crds;
 mod credentials;
 mod deploy;
 mod down;
+mod down_clients;
 mod exports;
 mod extremes;
 pub mod join;

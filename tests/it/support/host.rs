@@ -55,6 +55,13 @@ impl Host {
         format!("{net}:1").parse().expect("an address")
     }
 
+    /// A command that runs there.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
     /// The host's end of the pair.
     pub fn far(&self) -> IpAddr {
         format!("198.18.{}.2", self.index).parse().expect("an address")

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod helm;
 pub mod host;
 pub mod manifests;
+pub mod node;
 pub mod pods;
 #[allow(dead_code, reason = "the tests of the store itself use more of it")]
 pub mod postgres;
@@ -35,8 +36,13 @@ pub fn envoy_binary() -> PathBuf {
 
 /// What a script of the repository prints, that builds what is not there: a path.
 pub fn built(script: &str) -> PathBuf {
+    built_with(script, &[])
+}
+
+/// As [`built`], of a script that is told what to build.
+pub fn built_with(script: &str, arguments: &[&str]) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-    let output = Command::new(&script).stderr(Stdio::inherit()).output().expect("the script runs");
+    let output = Command::new(&script).args(arguments).stderr(Stdio::inherit()).output().expect("the script runs");
     assert!(output.status.success(), "{} failed", script.display());
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
