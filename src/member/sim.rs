@@ -3,6 +3,7 @@
 //! had.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -45,7 +46,7 @@ fn pod(name: u64, version: u64) -> Object {
         addresses: vec![std::net::IpAddr::from([10, 1, (name >> 8) as u8, name as u8])],
         phase: "Running".into(),
         ready: true,
-        labels: [("app".into(), "checkout".into()), ("pod-template-hash".into(), "7d9f8b6c5".into())].into(),
+        labels: Arc::new([("app".into(), "checkout".into()), ("pod-template-hash".into(), "7d9f8b6c5".into())].into()),
         weight: 1,
         created_at: 1_700_000_000,
     })

@@ -19,6 +19,7 @@ use crate::model::object::{
     EndpointSlice, Family, KubeNode, Labels, Locality, Object, ObjectKey, Pod, Protocol, Service, ServicePort,
     SliceEndpoint, SlicePort,
 };
+use crate::model::shared;
 
 /// What every remedy comes to: the member made the message.
 const REMEDY: &str = "run a member of the primary's version";
@@ -215,7 +216,8 @@ pub(super) fn decode(encoded: &[u8]) -> Result<Object, Unfit> {
 
 fn node_from(node: proto::Node, faults: &mut Faults) -> KubeNode {
     check(names::subdomain_fault(&node.name), "name", &node.name, faults);
-    KubeNode { name: node.name.into(), locality: Locality { region: node.region.into(), zone: node.zone.into() } }
+    let locality = Locality { region: shared::text(&node.region), zone: shared::text(&node.zone) };
+    KubeNode { name: shared::text(&node.name), locality }
 }
 
 fn service_from(service: proto::Service, faults: &mut Faults) -> Service {
@@ -300,7 +302,8 @@ fn slice_from(slice: proto::EndpointSlice, faults: &mut Faults) -> EndpointSlice
         faults.add("service", "the slice is of no Service", REMEDY);
     }
     let ports = slice.ports.into_iter().enumerate();
-    let ports = ports.map(|(i, port)| SlicePort { name: port.name.into(), port: port_from(i, port.port, faults) });
+    let ports =
+        ports.map(|(i, port)| SlicePort { name: shared::text(&port.name), port: port_from(i, port.port, faults) });
     let ports = ports.collect();
     let endpoints = slice.endpoints.into_iter().enumerate();
     let endpoints = endpoints.map(|(i, endpoint)| {
@@ -313,14 +316,19 @@ fn slice_from(slice: proto::EndpointSlice, faults: &mut Faults) -> EndpointSlice
             ready: endpoint.ready,
             serving: endpoint.serving,
             terminating: endpoint.terminating,
-            node: endpoint.node.map(Into::into),
-            zone: endpoint.zone.map(Into::into),
-            pod: endpoint.pod.map(Into::into),
-            hostname: endpoint.hostname.map(Into::into),
+            node: endpoint.node.as_deref().map(shared::text),
+            zone: endpoint.zone.as_deref().map(shared::text),
+            pod: endpoint.pod.as_deref().map(shared::text),
+            hostname: endpoint.hostname.as_deref().map(shared::text),
         }
     });
     let endpoints = endpoints.collect();
-    EndpointSlice { id: id_from(slice.namespace, slice.name, faults), service: slice.service.into(), ports, endpoints }
+    EndpointSlice {
+        id: id_from(slice.namespace, slice.name, faults),
+        service: shared::text(&slice.service),
+        ports,
+        endpoints,
+    }
 }
 
 fn pod_from(pod: proto::Pod, faults: &mut Faults) -> Pod {
@@ -332,11 +340,11 @@ fn pod_from(pod: proto::Pod, faults: &mut Faults) -> Pod {
         id: id_from(pod.namespace, pod.name, faults),
         uid: pod.uid.into(),
         resource_version: pod.resource_version.into(),
-        node: pod.node.map(Into::into),
+        node: pod.node.as_deref().map(shared::text),
         addresses: addresses_from("", &pod.addresses, faults),
-        phase: pod.phase.into(),
+        phase: shared::text(&pod.phase),
         ready: pod.ready,
-        labels: labels_from(pod.labels),
+        labels: shared::labels(labels_from(pod.labels)),
         weight: pod.weight,
         created_at: pod.created_at,
     }
@@ -350,11 +358,11 @@ fn check(fault: Option<&'static str>, field: &str, value: &str, faults: &mut Fau
 
 fn id_from(namespace: String, name: String, faults: &mut Faults) -> NamespacedName {
     check(names::label_fault(&namespace), "namespace", &namespace, faults);
-    NamespacedName::new(namespace, name)
+    NamespacedName::new(shared::text(&namespace), shared::text(&name))
 }
 
 fn labels_from(labels: Vec<proto::Label>) -> Labels {
-    labels.into_iter().map(|label| (Arc::from(label.key), Arc::from(label.value))).collect()
+    labels.into_iter().map(|label| (shared::text(&label.key), shared::text(&label.value))).collect()
 }
 
 fn port_from(i: usize, number: u32, faults: &mut Faults) -> u16 {

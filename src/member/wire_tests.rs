@@ -95,7 +95,7 @@ fn objects() -> Vec<Object> {
             addresses,
             phase: "Running".into(),
             ready: true,
-            labels,
+            labels: labels.into(),
             weight: 1000,
             created_at: 1_700_000_000,
         }),

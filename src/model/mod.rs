@@ -8,6 +8,7 @@ pub mod export;
 pub mod id;
 pub mod object;
 pub mod policy;
+pub mod shared;
 pub mod slot;
 pub mod snapshot;
 pub mod world;

@@ -254,8 +254,8 @@ pub struct Pod {
     pub phase: Arc<str>,
     /// The condition `Ready`.
     pub ready: bool,
-    /// Labels.
-    pub labels: Labels,
+    /// Labels; most pods have the same as others.
+    pub labels: Arc<Labels>,
     /// Annotation `causeway.dev/weight`, 1 to 1000; 1 where not said.
     pub weight: u32,
     /// Seconds since the Unix epoch; 0 where not said.

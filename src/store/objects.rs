@@ -11,6 +11,7 @@ use super::statement::{Row, Statement};
 use super::{Store, StoreError};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{KubeNode, Locality, Object, ObjectKey, ObjectKind, Pod};
+use crate::model::shared;
 
 /// What is kept under a key from now on; `None` where the object is gone.
 pub type ObjectChanges = BTreeMap<(ClusterName, ObjectKey), Option<Arc<Object>>>;
@@ -133,14 +134,14 @@ fn read_pod(row: &Row) -> Result<Pod, sqlx::Error> {
     }
     let text = |column| row.get::<String>(column);
     Ok(Pod {
-        id: NamespacedName::new(text("namespace")?, text("name")?),
+        id: NamespacedName::new(shared::text(&text("namespace")?), shared::text(&text("name")?)),
         uid: text("uid")?.into(),
         resource_version: text("resource_version")?.into(),
-        node: row.get::<Option<String>>("node")?.map(Into::into),
+        node: row.get::<Option<String>>("node")?.as_deref().map(shared::text),
         addresses: json(&text("addresses")?),
-        phase: text("phase")?.into(),
+        phase: shared::text(&text("phase")?),
         ready: row.get("ready")?,
-        labels: json(&text("labels")?),
+        labels: shared::labels(json(&text("labels")?)),
         weight: row.small("weight")?,
         created_at: row.get::<Option<i64>>("created_at")?.unwrap_or_default() / 1_000,
     })
@@ -148,8 +149,8 @@ fn read_pod(row: &Row) -> Result<Pod, sqlx::Error> {
 
 fn read_node(row: &Row) -> Result<KubeNode, sqlx::Error> {
     let text = |column| row.get::<String>(column);
-    let locality = Locality { region: text("region")?.into(), zone: text("zone")?.into() };
-    Ok(KubeNode { name: text("name")?.into(), locality })
+    let locality = Locality { region: shared::text(&text("region")?), zone: shared::text(&text("zone")?) };
+    Ok(KubeNode { name: shared::text(&text("name")?), locality })
 }
 
 /// Whether objects of the kind are kept by [`Store::apply_objects`]; pods and nodes have tables of their own.

@@ -157,7 +157,7 @@ pub(super) fn pod(name: &str, uid: &str) -> Pod {
         addresses: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
         phase: "Running".into(),
         ready: true,
-        labels: BTreeMap::from([("app".into(), "checkout".into())]),
+        labels: Arc::new(BTreeMap::from([("app".into(), "checkout".into())])),
         weight: 3,
         created_at: 1_700_000_000,
     }
@@ -277,7 +277,7 @@ async fn people_ask_while_causeway_runs(place: &Place) {
     let mut down = pod("checkout-1", "u1");
     down.ready = false;
     down.node = None;
-    down.labels = BTreeMap::new();
+    down.labels = Arc::default();
     down.created_at = 0;
     let changes = vec![
         upsert("east", pod("checkout-0", "u0")),

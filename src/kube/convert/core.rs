@@ -20,6 +20,7 @@ use crate::model::object::{
     EndpointSlice, Family, KubeNode, Labels, Locality, Object, Pod, Protocol, Service, ServicePort, SliceEndpoint,
     SlicePort,
 };
+use crate::model::shared;
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const WEIGHT_ANNOTATION: &str = "causeway.dev/weight";
@@ -209,7 +210,7 @@ pub fn endpoint_slice(slice: &discovery_v1::EndpointSlice) -> Converted {
     let endpoints = slice.endpoints.iter().enumerate();
     let endpoints =
         endpoints.map(|(i, endpoint)| slice_endpoint(i, endpoint, family, &mut warnings, &mut faults)).collect();
-    let object = Object::Slice(EndpointSlice { id, service: Arc::from(service.as_str()), ports, endpoints });
+    let object = Object::Slice(EndpointSlice { id, service: shared::text(service), ports, endpoints });
     faults.or(Conversion { left_out, warnings, ..Conversion::of(object) })
 }
 
@@ -237,7 +238,7 @@ fn slice_ports(
             left_out.push("ports of EndpointSlices without a number");
             continue;
         };
-        let name = Arc::from(port.name.as_deref().unwrap_or_default());
+        let name = shared::text(port.name.as_deref().unwrap_or_default());
         let number = port_number(i64::from(number), format!("ports[{i}].port"), faults);
         taken.extend(number.map(|port| SlicePort { name, port }));
     }
@@ -294,7 +295,7 @@ fn slice_endpoint(
 }
 
 fn said(text: Option<&str>) -> Option<Arc<str>> {
-    text.filter(|text| !text.is_empty()).map(Arc::from)
+    text.filter(|text| !text.is_empty()).map(shared::text)
 }
 
 /// A `v1` Pod. A weight annotation that is no weight is a warning, and the weight then is 1.
@@ -326,9 +327,9 @@ pub fn pod(pod: &core_v1::Pod) -> Converted {
         resource_version: Arc::from(meta.resource_version.as_deref().unwrap_or_default()),
         node: pod.spec.as_ref().and_then(|spec| said(spec.node_name.as_deref())),
         addresses,
-        phase: Arc::from(status.and_then(|s| s.phase.as_deref()).unwrap_or_default()),
+        phase: shared::text(status.and_then(|s| s.phase.as_deref()).unwrap_or_default()),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-        labels: labels_of(meta),
+        labels: shared::labels(labels_of(meta)),
         weight: annotation.map_or(1, |text| weight(text, &mut warnings)),
         created_at: created_at(meta),
     });

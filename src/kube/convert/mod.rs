@@ -27,6 +27,7 @@ use super::kinds::SelectorSpec;
 use super::names;
 use crate::model::id::NamespacedName;
 use crate::model::object::{Labels, Object, Operator, Requirement, Selector};
+use crate::model::shared;
 
 /// What became of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +81,7 @@ fn name_of(meta: &ObjectMeta, rule: NameRule, faults: &mut Faults) -> Arc<str> {
     if let Some(fault) = fault {
         faults.add("metadata.name", format!("`{name}` {fault}"), wanted);
     }
-    Arc::from(name)
+    shared::text(name)
 }
 
 fn id_of(meta: &ObjectMeta, rule: NameRule, faults: &mut Faults) -> NamespacedName {
@@ -92,7 +93,7 @@ fn id_of(meta: &ObjectMeta, rule: NameRule, faults: &mut Faults) -> NamespacedNa
     } else if let Some(fault) = names::label_fault(namespace) {
         faults.add("metadata.namespace", format!("`{namespace}` {fault}"), "use at most 63 of a-z, 0-9 and `-`");
     }
-    NamespacedName::new(namespace, name)
+    NamespacedName::new(shared::text(namespace), name)
 }
 
 fn no_namespace(meta: &ObjectMeta, kind: &str, faults: &mut Faults) {
@@ -103,7 +104,7 @@ fn no_namespace(meta: &ObjectMeta, kind: &str, faults: &mut Faults) {
 
 fn labels_of(meta: &ObjectMeta) -> Labels {
     let labels = meta.labels.iter().flatten();
-    labels.map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str()))).collect()
+    labels.map(|(key, value)| (shared::text(key), shared::text(value))).collect()
 }
 
 /// Seconds since the Unix epoch; 0 where not said.

@@ -71,8 +71,11 @@ pub(super) fn default_spec(name: &ClusterName) -> ClusterSpec {
     }
 }
 
-/// Which services use a thing, and in how many endpoints.
-type Users = HashMap<NamespacedName, usize>;
+/// Which services use a thing, and in how many endpoints. A pod is used by one, as a rule, and there are many of them.
+enum Users {
+    One(NamespacedName, usize),
+    Many(Box<HashMap<NamespacedName, usize>>),
+}
 
 /// One cluster. Objects of excluded namespaces are kept as well, because a source tells each
 /// object once and the exclusion may be lifted; [`ClusterData::sees`] decides what counts.
@@ -320,20 +323,38 @@ impl Count {
         key: &K,
         service: &NamespacedName,
     ) {
-        let users = table.entry(key.clone()).or_default();
-        let uses = users.entry(service.clone()).or_default();
-        self.apply(uses, 1);
-        if *uses == 0 {
-            users.remove(service);
-        }
-        if users.is_empty() {
+        let users = table.entry(key.clone()).or_insert_with(|| Users::One(service.clone(), 0));
+        let is_unused = match users {
+            Users::One(known, uses) if known == service => {
+                self.apply(uses, 1);
+                *uses == 0
+            }
+            Users::One(known, uses) => {
+                let others = HashMap::from([(known.clone(), *uses), (service.clone(), 1)]);
+                *users = Users::Many(Box::new(others));
+                false
+            }
+            Users::Many(all) => {
+                let uses = all.entry(service.clone()).or_default();
+                self.apply(uses, 1);
+                if *uses == 0 {
+                    all.remove(service);
+                }
+                all.is_empty()
+            }
+        };
+        if is_unused {
             table.remove(key);
         }
     }
 }
 
 fn users<K: Eq + std::hash::Hash>(table: &HashMap<K, Users>, key: &K) -> BTreeSet<NamespacedName> {
-    table.get(key).into_iter().flat_map(|users| users.keys().cloned()).collect()
+    match table.get(key) {
+        None => BTreeSet::new(),
+        Some(Users::One(service, _)) => [service.clone()].into(),
+        Some(Users::Many(all)) => all.keys().cloned().collect(),
+    }
 }
 
 fn remove_member(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::build::id;
-use crate::model::object::{Labels, Locality, Pod};
+use crate::model::object::{Locality, Pod};
 use crate::model::world::PodChange;
 use crate::reconcile::{Inventory, now};
 use crate::store::{NodeEvent, Store};
@@ -18,7 +18,7 @@ fn upsert(cluster: &str, name: &str) -> PodChange {
         addresses: Vec::new(),
         phase: "Running".into(),
         ready: true,
-        labels: Labels::new(),
+        labels: Arc::default(),
         weight: 1,
         created_at: 0,
     };

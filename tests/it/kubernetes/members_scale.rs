@@ -12,6 +12,7 @@ use causeway::model::id::{ClusterName, NamespacedName};
 use causeway::model::object::{
     Change, EndpointSlice, KubeNode, Locality, Object, Pod, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,
 };
+use causeway::model::shared;
 use clap::Parser;
 use tokio::sync::mpsc;
 
@@ -43,9 +44,11 @@ pub fn pod(cluster: usize, index: usize, version: u64) -> Object {
         addresses: vec![address(cluster, index).into()],
         phase: "Running".into(),
         ready: true,
-        labels: [("app", service.as_str()), ("pod-template-hash", "7d9f8b6c5d"), ("version", "v1")]
-            .map(|(key, value)| (text(key), text(value)))
-            .into(),
+        labels: shared::labels(
+            [("app", service.as_str()), ("pod-template-hash", "7d9f8b6c5d"), ("version", "v1")]
+                .map(|(key, value)| (text(key), text(value)))
+                .into(),
+        ),
         weight: 1,
         created_at: 1_790_000_000,
     })

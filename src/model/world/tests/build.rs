@@ -84,7 +84,7 @@ pub fn pod(name: &str, address: &str) -> Object {
         addresses: vec![ip(address)],
         phase: "Running".into(),
         ready: true,
-        labels: Labels::new(),
+        labels: Arc::default(),
         weight: 1,
         created_at: 0,
     })
