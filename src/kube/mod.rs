@@ -36,7 +36,6 @@ pub mod watch;
 /// What sub-clusters are given: names, VIPs, pods.
 pub mod down;
 /// What one task has to tell another.
-mod mailbox;
 /// When what is written.
 mod queue;
 /// An access's pods as objects of a size that API servers take.

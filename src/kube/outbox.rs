@@ -11,9 +11,9 @@ use super::kinds::{
     ClusterAccessStatus, ClusterCounts, EndpointSnapshotStatus, PolicyStatus, SnapshotPod, StatusCondition,
     VipPoolStatus, VirtualIpStatus,
 };
-use super::mailbox::Mailbox;
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
 use crate::model::object::ObjectKey;
+use crate::store::Mailbox;
 
 /// What an access's pods in one cluster are kept under.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,20 +2,16 @@
 //! since nothing waits for it; changes that come while a write is under way are written together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Timestamp;
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::{Locality, Pod};
 use crate::model::world::PodChange;
-use crate::store::{NodeEvent, Store, StoreError};
-
-/// How long after a failed write the next is tried.
-const RETRY: Duration = Duration::from_secs(2);
+use crate::store::{self, Mailbox, NodeEvent, Store, StoreError, write_behind};
 
 /// Events of nodes that wait at most; when the store cannot be written for long, the oldest are lost.
 const EVENTS: usize = 10_000;
@@ -54,24 +50,6 @@ impl Waiting {
         }
     }
 
-    /// Puts what was not written below what came since.
-    fn put_back(&mut self, failed: Waiting) {
-        let Waiting { forgotten, pods, nodes, prune, mut events } = failed;
-        let again = &self.forgotten;
-        let mut merged = Waiting { forgotten, ..Waiting::default() };
-        merged.pods = pods.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
-        merged.nodes = nodes.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
-        merged.prune = prune.into_iter().filter(|(cluster, _)| !again.contains(cluster)).collect();
-        merged.forgotten.append(&mut self.forgotten);
-        merged.pods.append(&mut self.pods);
-        merged.nodes.append(&mut self.nodes);
-        merged.prune.append(&mut self.prune);
-        events.append(&mut self.events);
-        events.drain(..events.len().saturating_sub(EVENTS));
-        merged.events = events;
-        *self = merged;
-    }
-
     fn pod_changes(&self) -> Vec<PodChange> {
         let forgotten = self.forgotten.iter().map(|cluster| PodChange::ForgetCluster { cluster: cluster.clone() });
         let pods = self.pods.iter().map(|((cluster, id), pod)| match pod {
@@ -80,6 +58,10 @@ impl Waiting {
         });
         forgotten.chain(pods).collect()
     }
+}
+
+impl store::Waiting for Waiting {
+    const WHAT: &'static str = "the inventory";
 
     /// Writes the events, once, and then pods, Kubernetes nodes and what is gone, of which each may be written again.
     async fn write(&mut self, store: &Store) -> Result<(), StoreError> {
@@ -106,40 +88,56 @@ impl Waiting {
         }
         Ok(())
     }
+
+    fn put_back(&mut self, failed: Waiting) {
+        let Waiting { forgotten, pods, nodes, prune, mut events } = failed;
+        let again = &self.forgotten;
+        let mut merged = Waiting { forgotten, ..Waiting::default() };
+        merged.pods = pods.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
+        merged.nodes = nodes.into_iter().filter(|((cluster, _), _)| !again.contains(cluster)).collect();
+        merged.prune = prune.into_iter().filter(|(cluster, _)| !again.contains(cluster)).collect();
+        merged.forgotten.append(&mut self.forgotten);
+        merged.pods.append(&mut self.pods);
+        merged.nodes.append(&mut self.nodes);
+        merged.prune.append(&mut self.prune);
+        events.append(&mut self.events);
+        events.drain(..events.len().saturating_sub(EVENTS));
+        merged.events = events;
+        *self = merged;
+    }
 }
 
 /// Takes what is to be written. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Inventory {
-    waiting: Arc<Mutex<Waiting>>,
-    news: Arc<Notify>,
+    waiting: Mailbox<Waiting>,
 }
 
 impl Inventory {
     /// Adds changes of pods, in their order.
     pub fn pods(&self, changes: Vec<PodChange>) {
         if !changes.is_empty() {
-            self.add(|waiting| changes.into_iter().for_each(|change| waiting.pod(change)));
+            self.waiting.put(|waiting| changes.into_iter().for_each(|change| waiting.pod(change)));
         }
     }
 
     /// Adds what Kubernetes nodes say of where their pods run; `None` where one is gone.
     pub fn kube_nodes(&self, nodes: BTreeMap<Key<Arc<str>>, Option<Locality>>) {
         if !nodes.is_empty() {
-            self.add(|waiting| waiting.nodes.extend(nodes));
+            self.waiting.put(|waiting| waiting.nodes.extend(nodes));
         }
     }
 
     /// Says that all pods that the cluster has have been told since `since`: others are gone.
     pub fn prune(&self, cluster: ClusterName, since: Timestamp) {
-        self.add(|waiting| {
+        self.waiting.put(|waiting| {
             waiting.prune.insert(cluster, since);
         });
     }
 
     /// Adds an event of a node's history.
     pub fn event(&self, event: NodeEvent) {
-        self.add(|waiting| {
+        self.waiting.put(|waiting| {
             if waiting.events.len() >= EVENTS {
                 waiting.events.pop_front();
             }
@@ -147,38 +145,9 @@ impl Inventory {
         });
     }
 
-    fn add(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut self.lock());
-        self.news.notify_one();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        // Each change leaves what waits whole.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Writes until `shutdown`, and then what is left.
     pub async fn write(self, store: Store, shutdown: CancellationToken) {
-        loop {
-            let is_last = shutdown.is_cancelled();
-            let mut waiting = std::mem::take(&mut *self.lock());
-            let outcome = waiting.write(&store).await;
-            if let Err(error) = &outcome {
-                // Of a database that cannot be used the store tells itself, once.
-                if store.outage().is_none() {
-                    tracing::error!(%error, "the inventory could not be stored; trying again");
-                }
-                self.lock().put_back(waiting);
-            }
-            if is_last {
-                return;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY), if outcome.is_err() => {}
-                () = self.news.notified(), if outcome.is_ok() => {}
-                () = shutdown.cancelled() => {}
-            }
-        }
+        write_behind(self.waiting, store, shutdown).await;
     }
 }
 

@@ -16,10 +16,12 @@
 //! The schema is made by migrations that only go forward, recorded in each file's
 //! `_sqlx_migrations`. What a newer Causeway has migrated is refused, untouched.
 
+mod behind;
 mod database;
 mod error;
 mod history;
 mod ledger;
+mod mailbox;
 mod manifests;
 mod objects;
 mod pods;
@@ -33,9 +35,11 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use behind::{Waiting, write as write_behind};
 pub use error::StoreError;
 pub use history::NodeEvent;
 pub use ledger::{LedgerChange, LedgerRow};
+pub use mailbox::Mailbox;
 pub use manifests::{ManifestChange, ManifestFile};
 pub use objects::{ObjectChanges, is_kept};
 pub use policies::{Added, NewVersion, PolicySettings, PolicyVersion, Say, StoredPolicy, UPLOAD};

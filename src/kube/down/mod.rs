@@ -27,11 +27,11 @@ pub use applier::{Applying, Counters, Summary, Writes, start};
 pub use board::{Board, Scope};
 pub use object::{Audience, Id, Kind, Part};
 
-use super::mailbox::Mailbox;
 use super::outbox::{SnapshotContent, SnapshotKey};
 use crate::model::id::{ClusterName, NamespacedName};
 use crate::model::object::ServicePort;
 use crate::model::world::{self, ExportState, ImportSlice};
+use crate::store::Mailbox;
 
 /// The label of every object that came down. What has it is no source.
 pub const LABEL: &str = "causeway.dev/synced-down";

@@ -1,19 +1,14 @@
 //! Keeps what is known of clusters, behind the back of those who read them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::ClusterName;
 use crate::model::object::{Object, ObjectKey};
-use crate::store::{ObjectChanges, Store, StoreError, is_kept};
-
-/// The pause between writes. A change that is lost to a crash is told again by its cluster, unless that cannot be read
-/// just then.
-const PAUSE: Duration = Duration::from_millis(200);
+use crate::store::{self, Mailbox, ObjectChanges, Store, StoreError, is_kept, write_behind};
 
 /// What waits, reduced to its outcome.
 #[derive(Default)]
@@ -28,8 +23,7 @@ struct Waiting {
 /// Takes what is to be kept. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Kept {
-    waiting: Arc<Mutex<Waiting>>,
-    news: Arc<Notify>,
+    waiting: Mailbox<Waiting>,
 }
 
 impl Kept {
@@ -37,88 +31,68 @@ impl Kept {
         let key = object.key();
         if is_kept(key.kind) {
             let object = Some(Arc::new(object.clone()));
-            self.change(|waiting| drop(waiting.objects.insert((cluster.clone(), key), object)));
+            self.waiting.put(|waiting| drop(waiting.objects.insert((cluster.clone(), key), object)));
         }
     }
 
     pub fn delete(&self, cluster: &ClusterName, key: &ObjectKey) {
         if is_kept(key.kind) {
-            self.change(|waiting| drop(waiting.objects.insert((cluster.clone(), key.clone()), None)));
+            self.waiting.put(|waiting| drop(waiting.objects.insert((cluster.clone(), key.clone()), None)));
         }
     }
 
     /// The cluster has this uid.
     pub fn remember(&self, cluster: &ClusterName, uid: &str) {
-        self.change(|waiting| drop(waiting.uids.insert(cluster.clone(), uid.to_owned())));
+        self.waiting.put(|waiting| drop(waiting.uids.insert(cluster.clone(), uid.to_owned())));
     }
 
     pub fn forget(&self, cluster: &ClusterName) {
-        self.change(|waiting| {
+        self.waiting.put(|waiting| {
             waiting.uids.remove(cluster);
             waiting.objects.retain(|(of, _), _| of != cluster);
             waiting.forgotten.insert(cluster.clone());
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Waiting)) {
-        // Each change leaves what waits whole.
-        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        self.news.notify_one();
-    }
-
     /// Writes until `shutdown`, and then what is left.
     pub async fn write(self, store: Store, shutdown: CancellationToken) {
-        loop {
-            let is_last = shutdown.is_cancelled();
-            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if let Err(error) = write(&store, &waiting).await {
-                // Of a database that cannot be used the store tells itself, once.
-                if store.outage().is_none() {
-                    tracing::error!(%error, "what is known of clusters could not be kept; trying again");
-                }
-                let mut since = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                put_back(&mut since, waiting);
-                self.news.notify_one();
-            }
-            if is_last {
-                return;
-            }
-            tokio::select! {
-                () = async { tokio::time::sleep(PAUSE).await; self.news.notified().await } => {}
-                () = shutdown.cancelled() => {}
-            }
-        }
+        write_behind(self.waiting, store, shutdown).await;
     }
 }
 
-async fn write(store: &Store, waiting: &Waiting) -> Result<(), StoreError> {
-    for cluster in &waiting.forgotten {
-        store.forget_kube_cluster(cluster).await?;
-    }
-    for (cluster, uid) in &waiting.uids {
-        store.put_cluster_uid(cluster, uid).await?;
-    }
-    if waiting.objects.is_empty() { Ok(()) } else { store.apply_objects(&waiting.objects).await }
-}
+impl store::Waiting for Waiting {
+    const WHAT: &'static str = "what is known of clusters";
+    /// A change that is lost to a crash is told again by its cluster, unless that cannot be read just then.
+    const PAUSE: Duration = Duration::from_millis(200);
 
-/// Puts what was not written below what came since.
-fn put_back(since: &mut Waiting, failed: Waiting) {
-    let forgotten = &since.forgotten;
-    let mut objects = failed.objects;
-    objects.retain(|(cluster, _), _| !forgotten.contains(cluster));
-    objects.append(&mut since.objects);
-    since.objects = objects;
-    for (cluster, uid) in failed.uids {
-        if !since.forgotten.contains(&cluster) {
-            since.uids.entry(cluster).or_insert(uid);
+    async fn write(&mut self, store: &Store) -> Result<(), StoreError> {
+        for cluster in &self.forgotten {
+            store.forget_kube_cluster(cluster).await?;
         }
+        for (cluster, uid) in &self.uids {
+            store.put_cluster_uid(cluster, uid).await?;
+        }
+        if self.objects.is_empty() { Ok(()) } else { store.apply_objects(&self.objects).await }
     }
-    since.forgotten.extend(failed.forgotten);
+
+    fn put_back(&mut self, failed: Self) {
+        let mut objects = failed.objects;
+        objects.retain(|(cluster, _), _| !self.forgotten.contains(cluster));
+        objects.append(&mut self.objects);
+        self.objects = objects;
+        for (cluster, uid) in failed.uids {
+            if !self.forgotten.contains(&cluster) {
+                self.uids.entry(cluster).or_insert(uid);
+            }
+        }
+        self.forgotten.extend(failed.forgotten);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Waiting as _;
 
     #[test]
     fn what_was_not_written_waits_below_what_came_since() {
@@ -128,11 +102,11 @@ mod tests {
         };
         let failed = Waiting { uids: uids(&[(&east, "old"), (&west, "w")]), ..Waiting::default() };
         let mut since = Waiting { uids: uids(&[(&east, "new")]), ..Waiting::default() };
-        put_back(&mut since, failed);
+        since.put_back(failed);
         assert_eq!(since.uids, uids(&[(&east, "new"), (&west, "w")]));
         // A cluster that was forgotten meanwhile is not remembered by what came before.
         let mut since = Waiting { forgotten: [west.clone()].into(), ..Waiting::default() };
-        put_back(&mut since, Waiting { uids: uids(&[(&east, "e"), (&west, "w")]), ..Waiting::default() });
+        since.put_back(Waiting { uids: uids(&[(&east, "e"), (&west, "w")]), ..Waiting::default() });
         assert_eq!(since.uids, uids(&[(&east, "e")]));
     }
 }
