@@ -383,7 +383,9 @@ fn addresses_from(of: &str, addresses: &[Vec<u8>], faults: &mut Faults) -> Vec<I
         }
         address.ok()
     };
-    addresses.iter().enumerate().filter_map(read).collect()
+    let mut found = Vec::with_capacity(addresses.len());
+    found.extend(addresses.iter().enumerate().filter_map(read));
+    found
 }
 
 #[cfg(test)]

@@ -307,8 +307,8 @@ pub fn pod(pod: &core_v1::Pod) -> Converted {
     let meta = &pod.metadata;
     let id = id_of(meta, NameRule::Subdomain, &mut faults);
     let status = pod.status.as_ref();
-    let mut addresses: Vec<IpAddr> = Vec::new();
     let listed = status.and_then(|s| s.pod_ips.as_deref()).unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = Vec::with_capacity(listed.len());
     for (i, pod_ip) in listed.iter().enumerate() {
         address(&pod_ip.ip, format!("status.podIPs[{i}].ip"), &mut addresses, &mut faults);
     }

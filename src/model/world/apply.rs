@@ -376,12 +376,12 @@ impl World {
         for id in &differ {
             self.touch_service(id.clone(), touched);
         }
-        for (id, pod) in data.pods.iter().filter(|(id, _)| flipped.contains(&id.namespace)) {
+        for pod in data.pods.iter().filter(|pod| flipped.contains(&pod.id.namespace)) {
             let cluster = cluster.clone();
-            touched.pods.push(if data.sees(&id.namespace) {
+            touched.pods.push(if data.sees(&pod.id.namespace) {
                 PodChange::Upsert { cluster, pod: pod.clone() }
             } else {
-                PodChange::Delete { cluster, id: id.clone() }
+                PodChange::Delete { cluster, id: pod.id.clone() }
             });
         }
         for id in &differ {

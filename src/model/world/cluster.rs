@@ -1,10 +1,12 @@
 //! One cluster's objects, as they were said, and the indexes that keep a change's work small.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::pods::Pods;
 use crate::model::Timestamp;
 use crate::model::export::ServiceExport;
 use crate::model::id::{ClusterName, NamespacedName, PoolName};
@@ -71,11 +73,8 @@ pub(super) fn default_spec(name: &ClusterName) -> ClusterSpec {
     }
 }
 
-/// Which services use a thing, and in how many endpoints. A pod is used by one, as a rule, and there are many of them.
-enum Users {
-    One(NamespacedName, usize),
-    Many(Box<HashMap<NamespacedName, usize>>),
-}
+/// Which services use a thing, and in how many endpoints.
+type Users = HashMap<NamespacedName, usize>;
 
 /// One cluster. Objects of excluded namespaces are kept as well, because a source tells each
 /// object once and the exclusion may be lifted; [`ClusterData::sees`] decides what counts.
@@ -86,7 +85,7 @@ pub(super) struct ClusterData {
     pub accesses: BTreeMap<NamespacedName, Arc<Access>>,
     pub pools: BTreeMap<PoolName, Arc<Pool>>,
     pub policies: BTreeMap<Arc<str>, Arc<PolicySpec>>,
-    pub pods: HashMap<NamespacedName, Arc<Pod>>,
+    pub pods: Pods,
     pub exports: HashMap<NamespacedName, ServiceExport>,
     snapshots: BTreeMap<NamespacedName, Arc<UserSnapshot>>,
     /// By access, in the order of their names, in which the last word counts.
@@ -96,7 +95,6 @@ pub(super) struct ClusterData {
     /// Ordered, so that endpoints come in the same order on every replica.
     slices_of: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     users_of_node: HashMap<Arc<str>, Users>,
-    users_of_pod: HashMap<NamespacedName, Users>,
 }
 
 impl ClusterData {
@@ -111,7 +109,7 @@ impl ClusterData {
             accesses: BTreeMap::new(),
             pools: BTreeMap::new(),
             policies: BTreeMap::new(),
-            pods: HashMap::new(),
+            pods: Pods::default(),
             exports: HashMap::new(),
             snapshots: BTreeMap::new(),
             snapshots_of: HashMap::new(),
@@ -119,7 +117,6 @@ impl ClusterData {
             slices: HashMap::new(),
             slices_of: HashMap::new(),
             users_of_node: HashMap::new(),
-            users_of_pod: HashMap::new(),
         }
     }
 
@@ -187,11 +184,10 @@ impl ClusterData {
         }
         for endpoint in &slice.endpoints {
             if let Some(node) = &endpoint.node {
-                count.apply_user(&mut self.users_of_node, node, service);
+                count_user(&mut self.users_of_node, node, service, count);
             }
             if let Some(pod) = &endpoint.pod {
-                let pod = NamespacedName::new(slice.id.namespace.clone(), pod.clone());
-                count.apply_user(&mut self.users_of_pod, &pod, service);
+                self.pods.count_user(&slice.id.namespace, pod, &service.name, count);
             }
         }
     }
@@ -207,27 +203,20 @@ impl ClusterData {
             None => self.nodes.remove(name),
         };
         self.state.counts.nodes = self.nodes.len();
-        users(&self.users_of_node, name)
+        self.users_of_node.get(name).into_iter().flat_map(HashMap::keys).cloned().collect()
     }
 
     /// Puts a pod in place or takes it away. Returns the services with endpoints on it, if its
     /// weight changed.
     pub fn put_pod(&mut self, id: &NamespacedName, pod: Option<Arc<Pod>>) -> BTreeSet<NamespacedName> {
         let weight = self.weight(id);
-        let sees = self.sees(&id.namespace);
-        match pod {
-            Some(pod) => {
-                if self.pods.insert(id.clone(), pod).is_none() && sees {
-                    self.state.counts.pods += 1;
-                }
-            }
-            None => {
-                if self.pods.remove(id).is_some() && sees {
-                    self.state.counts.pods -= 1;
-                }
-            }
+        let is_there = pod.is_some();
+        let was_there = self.pods.put(id, pod).is_some();
+        if was_there != is_there && self.sees(&id.namespace) {
+            let count = if is_there { Count::More } else { Count::Less };
+            count.apply(&mut self.state.counts.pods, 1);
         }
-        if weight == self.weight(id) { BTreeSet::new() } else { users(&self.users_of_pod, id) }
+        if weight == self.weight(id) { BTreeSet::new() } else { self.pods.users(id) }
     }
 
     /// The pod's share of traffic; 1 where the pod is not known.
@@ -291,7 +280,7 @@ impl ClusterData {
         let counts = Counts {
             services: self.services.values().filter(|service| self.counts(service)).count(),
             endpoints: self.slices.values().filter(|s| self.sees(&s.id.namespace)).map(|s| s.endpoints.len()).sum(),
-            pods: self.pods.keys().filter(|id| self.sees(&id.namespace)).count(),
+            pods: self.pods.iter().filter(|pod| self.sees(&pod.id.namespace)).count(),
             nodes: self.nodes.len(),
         };
         self.state.counts = counts;
@@ -303,57 +292,31 @@ fn service_of(slice: &EndpointSlice) -> NamespacedName {
     NamespacedName::new(slice.id.namespace.clone(), slice.service.clone())
 }
 
+/// One more or one less.
 #[derive(Clone, Copy)]
-enum Count {
+pub(super) enum Count {
     More,
     Less,
 }
 
 impl Count {
-    fn apply(self, total: &mut usize, by: usize) {
+    pub fn apply<N: AddAssign + SubAssign>(self, total: &mut N, by: N) {
         match self {
             Count::More => *total += by,
             Count::Less => *total -= by,
         }
     }
-
-    fn apply_user<K: Clone + Eq + std::hash::Hash>(
-        self,
-        table: &mut HashMap<K, Users>,
-        key: &K,
-        service: &NamespacedName,
-    ) {
-        let users = table.entry(key.clone()).or_insert_with(|| Users::One(service.clone(), 0));
-        let is_unused = match users {
-            Users::One(known, uses) if known == service => {
-                self.apply(uses, 1);
-                *uses == 0
-            }
-            Users::One(known, uses) => {
-                let others = HashMap::from([(known.clone(), *uses), (service.clone(), 1)]);
-                *users = Users::Many(Box::new(others));
-                false
-            }
-            Users::Many(all) => {
-                let uses = all.entry(service.clone()).or_default();
-                self.apply(uses, 1);
-                if *uses == 0 {
-                    all.remove(service);
-                }
-                all.is_empty()
-            }
-        };
-        if is_unused {
-            table.remove(key);
-        }
-    }
 }
 
-fn users<K: Eq + std::hash::Hash>(table: &HashMap<K, Users>, key: &K) -> BTreeSet<NamespacedName> {
-    match table.get(key) {
-        None => BTreeSet::new(),
-        Some(Users::One(service, _)) => [service.clone()].into(),
-        Some(Users::Many(all)) => all.keys().cloned().collect(),
+fn count_user(table: &mut HashMap<Arc<str>, Users>, key: &Arc<str>, service: &NamespacedName, count: Count) {
+    let users = table.entry(key.clone()).or_default();
+    let uses = users.entry(service.clone()).or_default();
+    count.apply(uses, 1);
+    if *uses == 0 {
+        users.remove(service);
+    }
+    if users.is_empty() {
+        table.remove(key);
     }
 }
 

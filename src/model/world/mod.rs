@@ -20,6 +20,7 @@ mod exports;
 mod imports;
 mod merge;
 mod overlay;
+mod pods;
 mod primary;
 #[cfg(test)]
 mod tests;
@@ -224,7 +225,7 @@ impl World {
     /// Every pod that is seen, by cluster, in no order within one.
     pub fn pods(&self) -> impl Iterator<Item = (&ClusterName, &Arc<Pod>)> {
         self.clusters.iter().flat_map(|(name, data)| {
-            data.pods.values().filter(|pod| data.sees(&pod.id.namespace)).map(move |pod| (name, pod))
+            data.pods.iter().filter(|pod| data.sees(&pod.id.namespace)).map(move |pod| (name, pod))
         })
     }
 
