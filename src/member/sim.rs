@@ -43,7 +43,7 @@ fn pod(name: u64, version: u64) -> Object {
         uid: format!("0b8d1c1e-4d4c-4f0e-9a55-{name:012x}").into(),
         resource_version: version.to_string().into(),
         node: Some(format!("node-{}", name % 50).into()),
-        addresses: vec![std::net::IpAddr::from([10, 1, (name >> 8) as u8, name as u8])],
+        addresses: [std::net::IpAddr::from([10, 1, (name >> 8) as u8, name as u8])].into(),
         phase: "Running".into(),
         ready: true,
         labels: Arc::new([("app".into(), "checkout".into()), ("pod-template-hash".into(), "7d9f8b6c5".into())].into()),

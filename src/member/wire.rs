@@ -16,8 +16,8 @@ use crate::kube::names;
 use crate::model::export::{OtherPort, ServiceExport, ServiceTraits, Transport};
 use crate::model::id::NamespacedName;
 use crate::model::object::{
-    EndpointSlice, Family, KubeNode, Labels, Locality, Object, ObjectKey, Pod, Protocol, Service, ServicePort,
-    SliceEndpoint, SlicePort,
+    Addresses, EndpointSlice, Family, KubeNode, Labels, Locality, Object, ObjectKey, Pod, Protocol, Service,
+    ServicePort, SliceEndpoint, SlicePort,
 };
 use crate::model::shared;
 
@@ -373,7 +373,7 @@ fn port_from(i: usize, number: u32, faults: &mut Faults) -> u16 {
     port
 }
 
-fn addresses_from(of: &str, addresses: &[Vec<u8>], faults: &mut Faults) -> Vec<IpAddr> {
+fn addresses_from(of: &str, addresses: &[Vec<u8>], faults: &mut Faults) -> Addresses {
     let read = |(i, bytes): (usize, &Vec<u8>)| {
         let v4 = <[u8; 4]>::try_from(bytes.as_slice()).map(IpAddr::from);
         let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from));
@@ -383,9 +383,7 @@ fn addresses_from(of: &str, addresses: &[Vec<u8>], faults: &mut Faults) -> Vec<I
         }
         address.ok()
     };
-    let mut found = Vec::with_capacity(addresses.len());
-    found.extend(addresses.iter().enumerate().filter_map(read));
-    found
+    addresses.iter().enumerate().filter_map(read).collect()
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ fn objects() -> Vec<Object> {
         ("pod-template-hash".into(), "7d9f8b6c5".into()),
     ]
     .into();
-    let addresses = vec!["10.1.2.3".parse().unwrap(), "fd00::1".parse().unwrap()];
+    let addresses = ["10.1.2.3", "fd00::1"].map(|address| address.parse().unwrap()).into_iter().collect();
     let endpoint = SliceEndpoint {
-        addresses: vec!["10.1.2.3".parse().unwrap()],
+        addresses: ["10.1.2.3".parse().unwrap()].into(),
         ready: true,
         serving: true,
         terminating: false,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::export::{ServiceExport, ServiceTraits};
 use super::id::{ClusterName, NamespacedName, PoolName};
@@ -16,6 +17,9 @@ use super::snapshot::UserSnapshot;
 
 /// Kubernetes labels.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// A pod's addresses: one, as a rule, and one of each family where both are in use.
+pub type Addresses = SmallVec<[IpAddr; 1]>;
 
 /// One decoded object of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,7 +210,7 @@ pub struct SlicePort {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SliceEndpoint {
     /// All addresses are of the same pod; consumers use the first (discovery.k8s.io/v1).
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// `conditions.ready`; unset means true.
     pub ready: bool,
     /// `conditions.serving`; unset means `ready`.
@@ -249,7 +253,7 @@ pub struct Pod {
     /// `spec.nodeName`.
     pub node: Option<Arc<str>>,
     /// `status.podIPs`.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// `status.phase`; empty where not said.
     pub phase: Arc<str>,
     /// The condition `Ready`.

@@ -24,7 +24,6 @@ impl Waiting {
             (None, row) => drop(self.changes.insert(address, row)),
         }
     }
-
 }
 
 impl store::Waiting for Waiting {

@@ -154,7 +154,7 @@ pub(super) fn pod(name: &str, uid: &str) -> Pod {
         uid: uid.into(),
         resource_version: "7".into(),
         node: Some("n1".into()),
-        addresses: vec!["10.1.2.3".parse().unwrap(), "fd00::3".parse().unwrap()],
+        addresses: ["10.1.2.3", "fd00::3"].map(|address| address.parse().unwrap()).into_iter().collect(),
         phase: "Running".into(),
         ready: true,
         labels: Arc::new(BTreeMap::from([("app".into(), "checkout".into())])),

@@ -17,8 +17,8 @@ use crate::kube::field::{Faults, Invalid};
 use crate::kube::names;
 use crate::model::export::{OtherPort, ServiceTraits, Transport};
 use crate::model::object::{
-    EndpointSlice, Family, KubeNode, Labels, Locality, Object, Pod, Protocol, Service, ServicePort, SliceEndpoint,
-    SlicePort,
+    Addresses, EndpointSlice, Family, KubeNode, Labels, Locality, Object, Pod, Protocol, Service, ServicePort,
+    SliceEndpoint, SlicePort,
 };
 use crate::model::shared;
 
@@ -255,7 +255,7 @@ fn slice_endpoint(
     if endpoint.addresses.is_empty() {
         faults.add(format!("endpoints[{i}].addresses"), "the endpoint has no address", "list its address");
     }
-    let mut addresses = Vec::with_capacity(endpoint.addresses.len());
+    let mut addresses = Addresses::with_capacity(endpoint.addresses.len());
     for (j, text) in endpoint.addresses.iter().enumerate() {
         let field = || format!("endpoints[{i}].addresses[{j}]");
         match text.parse::<IpAddr>() {
@@ -308,7 +308,7 @@ pub fn pod(pod: &core_v1::Pod) -> Converted {
     let id = id_of(meta, NameRule::Subdomain, &mut faults);
     let status = pod.status.as_ref();
     let listed = status.and_then(|s| s.pod_ips.as_deref()).unwrap_or_default();
-    let mut addresses: Vec<IpAddr> = Vec::with_capacity(listed.len());
+    let mut addresses = Addresses::with_capacity(listed.len());
     for (i, pod_ip) in listed.iter().enumerate() {
         address(&pod_ip.ip, format!("status.podIPs[{i}].ip"), &mut addresses, &mut faults);
     }
@@ -336,7 +336,7 @@ pub fn pod(pod: &core_v1::Pod) -> Converted {
     faults.or(Conversion { warnings, ..Conversion::of(object) })
 }
 
-fn address(text: &str, field: String, addresses: &mut Vec<IpAddr>, faults: &mut Faults) {
+fn address(text: &str, field: String, addresses: &mut Addresses, faults: &mut Faults) {
     match text.parse() {
         Ok(address) => addresses.push(address),
         Err(_) => faults.add(field, format!("`{text}` is no IP address"), "write the pod's IP address"),

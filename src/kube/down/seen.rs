@@ -1,14 +1,16 @@
 //! What is in a cluster of what came down: enough of it to know what differs.
 
+use std::fmt::Debug;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -154,7 +156,7 @@ async fn watch_as(kind: Kind, resource: &ApiResource, client: &Client, out: &mps
     let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
     let config = watcher::Config::default().timeout(PATIENCE).streaming_lists();
     let config = if kind.is_made() { config.labels(&format!("{LABEL}=true")) } else { config };
-    let mut events = pin!(watcher(api, config));
+    let mut events = pin!(listed_again_after_failures(api, config));
     let mut is_served = false;
     let id = |object: &DynamicObject| Id {
         kind,
@@ -192,10 +194,29 @@ async fn watch_as(kind: Kind, resource: &ApiResource, client: &Client, out: &mps
     Watched::Vanished
 }
 
+/// What a watcher tells. One that goes on after a failure says nothing where nothing has changed, and nobody would know
+/// that it does; so another one lists anew. Whoever reads it pauses after a failure.
+fn listed_again_after_failures<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = watcher::Result<Event<K>>>
+where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let begin = move || Box::pin(watcher(api.clone(), config.clone()));
+    stream::unfold(None, move |events| {
+        let begin = begin.clone();
+        async move {
+            let mut events = events.unwrap_or_else(begin);
+            let event = events.next().await?;
+            let goes_on = event.is_ok();
+            Some((event, goes_on.then_some(events)))
+        }
+    })
+}
+
 /// Watches which namespaces there are, for as long as somebody listens.
 pub(super) async fn namespaces(client: Client, out: mpsc::Sender<News>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let mut events = pin!(watcher(api, watcher::Config::default().timeout(PATIENCE).streaming_lists()));
+    let config = watcher::Config::default().timeout(PATIENCE).streaming_lists();
+    let mut events = pin!(listed_again_after_failures(api, config));
     while let Some(event) = events.next().await {
         let news = match event {
             Ok(Event::Init) => News::NamespacesBegin,

@@ -15,7 +15,7 @@ fn upsert(cluster: &str, name: &str) -> PodChange {
         uid: name.into(),
         resource_version: "".into(),
         node: Some("n1".into()),
-        addresses: Vec::new(),
+        addresses: Default::default(),
         phase: "Running".into(),
         ready: true,
         labels: Arc::default(),

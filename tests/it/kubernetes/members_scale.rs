@@ -41,7 +41,7 @@ pub fn pod(cluster: usize, index: usize, version: u64) -> Object {
         uid: text(format!("6f1c9a52-0b1d-4c6e-{cluster:04x}-{index:012x}")),
         resource_version: text((1_000_000 + version).to_string()),
         node: Some(text(format!("node-{}", index % 50))),
-        addresses: vec![address(cluster, index).into()],
+        addresses: [address(cluster, index).into()].into(),
         phase: "Running".into(),
         ready: true,
         labels: shared::labels(
@@ -84,7 +84,7 @@ pub fn cluster(cluster: usize) -> Vec<Object> {
             endpoints: pods
                 .clone()
                 .map(|index| SliceEndpoint {
-                    addresses: vec![address(cluster, index).into()],
+                    addresses: [address(cluster, index).into()].into(),
                     ready: true,
                     serving: true,
                     terminating: false,

@@ -58,7 +58,7 @@ pub fn http_service(name: &str) -> Object {
 /// A slice of ready pods `pod-<address>` with the port `http` 8080.
 pub fn slice(name: &str, service: &str, addresses: &[&str]) -> Object {
     let endpoint = |address: &&str| SliceEndpoint {
-        addresses: vec![ip(address)],
+        addresses: [ip(address)].into(),
         ready: true,
         serving: true,
         terminating: false,
@@ -81,7 +81,7 @@ pub fn pod(name: &str, address: &str) -> Object {
         uid: "".into(),
         resource_version: "".into(),
         node: None,
-        addresses: vec![ip(address)],
+        addresses: [ip(address)].into(),
         phase: "Running".into(),
         ready: true,
         labels: Arc::default(),

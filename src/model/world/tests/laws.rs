@@ -188,7 +188,7 @@ fn any_slice() -> impl Strategy<Value = Object> {
     let endpoint = (0u8..4, any::<[bool; 3]>(), one_of(&["a", "b"]), one_of(&[None, Some("z")]));
     (any_id(), one_of(&["a", "b"]), prop::collection::vec(endpoint, 0..4)).prop_map(|(id, service, endpoints)| {
         let endpoint = |(last, [ready, serving, terminating], name, zone): (u8, [bool; 3], &str, Option<&str>)| {
-            let addresses = vec![IpAddr::from([10, 0, 0, last])];
+            let addresses = [IpAddr::from([10, 0, 0, last])].into();
             let (node, pod, zone) = (Some(Arc::from(name)), Some(Arc::from(name)), zone.map(Arc::from));
             SliceEndpoint { addresses, ready, serving, terminating, node, zone, pod, hostname: None }
         };
