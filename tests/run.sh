@@ -80,6 +80,12 @@ step "the README's own policies, as they stand there"
 ./tests/readme.sh
 
 if $long; then
+  step "the image's program"
+  # As the Containerfile builds it, but for the profile; a second build of everything.
+  target=$(rustc --print host-tuple)
+  RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --bin causeway --target "$target"
+  CAUSEWAY_STATIC_BIN=${CARGO_TARGET_DIR:-$PWD/target}/$target/debug/causeway cargo test --locked --test it packaging::image
+
   step "long checks"
   cargo test --locked --release --features long-checks --test it -- e2e:: kubernetes:: --nocapture --test-threads 1
 fi

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use tokio::net::TcpSocket;
-use tokio::process::Command;
 
 use super::Error;
+
+mod netlink;
 
 /// Whether a listener could be bound to the address now; `None` when that cannot be told.
 ///
@@ -45,10 +46,15 @@ fn try_bind(address: SocketAddr) -> io::Result<()> {
 ///
 /// For IPv4 such a route makes the addresses bindable. For IPv6 it does not: Linux lets a socket
 /// bind only to addresses that an interface has, so [`add_address`] is needed besides.
-pub(super) async fn make_local(ranges: &[IpNet]) -> Result<(), Error> {
+pub(super) fn make_local(ranges: &[IpNet]) -> Result<(), Error> {
     for range in ranges {
+        let range = range.trunc();
         let family = if range.addr().is_ipv4() { "-4" } else { "-6" };
-        ip(*range, &[family, "route", "replace", "local", &range.trunc().to_string(), "dev", "lo"]).await?;
+        netlink::replace_local_route(range).map_err(|reason| Error::Local {
+            task: format!("make {range} local"),
+            command: format!("ip {family} route replace local {range} dev lo"),
+            reason,
+        })?;
         tracing::info!(%range, "made local");
     }
     Ok(())
@@ -58,25 +64,58 @@ pub(super) async fn make_local(ranges: &[IpNet]) -> Result<(), Error> {
 ///
 /// The other way, `net.ipv6.ip_nonlocal_bind`, would let Envoy bind to what is not local at all, and
 /// its ACK would prove nothing.
-pub(super) async fn add_address(address: Ipv6Addr) -> Result<(), Error> {
-    let host = IpNet::from(IpAddr::V6(address));
-    ip(host, &["-6", "address", "replace", &host.to_string(), "dev", "lo", "nodad"]).await
+pub(super) fn add_address(address: Ipv6Addr) -> Result<(), Error> {
+    netlink::replace_address(address).map_err(|reason| Error::Local {
+        task: format!("make {address} local"),
+        command: format!("ip -6 address replace {address}/128 dev lo nodad"),
+        reason,
+    })
 }
 
-/// Takes an IPv6 address from the loopback interface.
-pub(super) async fn remove_address(address: Ipv6Addr) -> Result<(), Error> {
-    let host = IpNet::from(IpAddr::V6(address));
-    ip(host, &["-6", "address", "delete", &host.to_string(), "dev", "lo"]).await
+/// Takes an IPv6 address from the loopback interface. Where it is not, that is no error.
+pub(super) fn remove_address(address: Ipv6Addr) -> Result<(), Error> {
+    netlink::delete_address(address).map_err(|reason| Error::Local {
+        task: format!("take {address} from the loopback interface"),
+        command: format!("ip -6 address delete {address}/128 dev lo"),
+        reason,
+    })
 }
 
-async fn ip(range: IpNet, arguments: &[&str]) -> Result<(), Error> {
-    let failed = |reason| Error::MakeLocal { range, command: format!("ip {}", arguments.join(" ")), reason };
-    let output = Command::new("ip").args(arguments).output().await.map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
+/// Flags of `causeway make-local`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MakeLocalOptions {
+    /// An IPv4 range as 240.11.0.0/16, or one address of either family
+    #[arg(required = true, value_name = "RANGE", value_parser = local_range)]
+    pub ranges: Vec<IpNet>,
+}
+
+/// Reads a range, all of whose addresses can be made bindable, or a single address.
+fn local_range(text: &str) -> Result<IpNet, String> {
+    let range = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse::<IpNet>().map_err(|_| "expected CIDR, as 240.11.0.0/16, or an address")?,
+    };
+    match range {
+        IpNet::V6(v6) if v6.prefix_len() < 128 => {
+            Err("Linux binds only IPv6 addresses that are there one by one; name each address".into())
+        }
+        _ => Ok(range),
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("{} (it needs CAP_NET_ADMIN)", said.trim())))
+}
+
+/// Makes ranges local addresses of this host, so that listeners can be bound to them. That stays, and doing so again is
+/// no error.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn make_bindable(options: &MakeLocalOptions) -> Result<(), Error> {
+    for range in &options.ranges {
+        match range.addr() {
+            IpAddr::V4(_) => make_local(std::slice::from_ref(range))?,
+            IpAddr::V6(address) => add_address(address)?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod wire;
 
 pub use assign::Rules;
 pub use drain::{DrainOptions, drain};
+pub use local::{MakeLocalOptions, make_bindable};
 pub use run::run;
 pub use state::StateError;
 
@@ -71,9 +72,9 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// Make the --assign ranges local addresses of this host (`ip route replace local CIDR dev lo`,
-    /// and for IPv6 each assigned address on lo as well; needs CAP_NET_ADMIN). They stay when the
-    /// agent ends
+    /// Make the --assign ranges local addresses of this host (as `ip route replace local CIDR dev lo`
+    /// would, and for IPv6 each assigned address on lo as well; needs CAP_NET_ADMIN). They stay when
+    /// the agent ends
     #[arg(long, requires = "assign")]
     pub make_local: bool,
 
@@ -151,14 +152,14 @@ pub enum Error {
         /// What failed.
         reason: String,
     },
-    /// A range or an address could not be made local.
-    #[error("cannot make {range} local (`{command}`): {reason}")]
-    MakeLocal {
-        /// The range.
-        range: IpNet,
-        /// What was run.
+    /// A range or an address could not be made local, or be taken away.
+    #[error("cannot {task} (as `{command}` would): {reason}")]
+    Local {
+        /// What failed.
+        task: String,
+        /// The command of iproute2 that does the same.
         command: String,
-        /// What it said.
+        /// Why, and the remedy where one is known.
         reason: String,
     },
 }

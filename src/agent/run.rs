@@ -63,9 +63,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         _ => None,
     };
     if options.make_local {
-        local::make_local(&options.assign).await?;
+        local::make_local(&options.assign)?;
         for address in addresses.iter().flat_map(Addresses::assigned_v6) {
-            local::add_address(address).await?;
+            local::add_address(address)?;
         }
     }
     let (seen, views) = watch::channel(None);
@@ -329,7 +329,7 @@ impl Stream {
             Some(addresses) => {
                 let before = addresses.assigned_v6();
                 let answers = addresses.handle(batch, now());
-                if self.make_local { localize(answers, &before, &addresses.assigned_v6()).await } else { answers }
+                if self.make_local { localize(answers, &before, &addresses.assigned_v6()) } else { answers }
             }
             None => batch.into_iter().filter_map(refuse).collect(),
         };
@@ -342,9 +342,9 @@ impl Stream {
 
 /// Gives assigned IPv6 addresses to the loopback interface before they are told, and takes back
 /// those that are not assigned any more.
-async fn localize(answers: Vec<Body>, before: &BTreeSet<Ipv6Addr>, after: &BTreeSet<Ipv6Addr>) -> Vec<Body> {
+fn localize(answers: Vec<Body>, before: &BTreeSet<Ipv6Addr>, after: &BTreeSet<Ipv6Addr>) -> Vec<Body> {
     for address in before.difference(after) {
-        if let Err(error) = local::remove_address(*address).await {
+        if let Err(error) = local::remove_address(*address) {
             tracing::warn!(%error, "a released address stays local");
         }
     }
@@ -352,7 +352,7 @@ async fn localize(answers: Vec<Body>, before: &BTreeSet<Ipv6Addr>, after: &BTree
     for answer in answers {
         let result = match &answer {
             Body::Assigned(assigned) => match assigned.address.parse() {
-                Ok(address) => local::add_address(address).await,
+                Ok(address) => local::add_address(address),
                 Err(_) => Ok(()), // IPv4: the range's route is enough.
             },
             _ => Ok(()),

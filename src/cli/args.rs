@@ -60,6 +60,8 @@ pub(super) enum Command {
     Agent(agent::Options),
     /// Have an Envoy that is about to end give its virtual IPs up, and wait while requests in flight end
     Drain(agent::DrainOptions),
+    /// Make ranges local addresses of this host, so that an Envoy can bind virtual IPs there; needs CAP_NET_ADMIN
+    MakeLocal(agent::MakeLocalOptions),
     /// Run in a sub-cluster, and tell the primary what that has
     Member(member::Options),
     /// Send requests to a name and show who answers

@@ -100,6 +100,7 @@ fn run(command: Command, entry: Entry) -> anyhow::Result<()> {
             (entry.member)(options)
         }
         Command::Drain(options) => wait(async move { Ok(agent::drain(&options).await?) }),
+        Command::MakeLocal(options) => Ok(agent::make_bindable(&options)?),
         Command::Version => Ok(writeln!(out, "causeway {}", env!("CARGO_PKG_VERSION"))?),
         Command::Crds => Ok(write!(out, "{}", documents(&crd::all())?)?),
         Command::Rbac(which) => rbac::run(&which, &mut out),

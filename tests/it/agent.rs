@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::fleet::Process;
+use crate::support::host::Host;
+
 /// Much longer than anything takes on a busy machine; a test fails after it.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -109,7 +112,11 @@ impl Drop for ControlPlane {
 
 impl ControlPlane {
     async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1").await
+    }
+
+    async fn start_at(host: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, events) = mpsc::channel(64);
         let service = FeedbackServer::new(sender).into_service();
@@ -307,4 +314,103 @@ async fn agent_keeps_addresses_over_restarts_and_the_second_agent_of_a_node_wins
     };
     assert!(control_plane.until("a refusal", refused).await.contains("--assign"));
     second.stop().await;
+}
+
+/// What `ip` shows of a host's loopback interface: routes of the table `local` and IPv6 addresses, without those that
+/// every host has.
+fn local(host: &Host) -> Vec<String> {
+    let mut lines = Vec::new();
+    for arguments in
+        ["-4 -d route show table local dev lo", "-6 -d route show table local dev lo", "-6 -o address show dev lo"]
+    {
+        let output = Command::new("ip").args(["-n", &host.name]).args(arguments.split(' ')).output().expect("ip runs");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let ours = text
+            .lines()
+            .filter(|line| !line.contains("127.0.0") && !line.contains("::1 ") && !line.contains("::1/128"));
+        lines.extend(ours.map(|line| line.trim().to_owned()));
+    }
+    lines
+}
+
+/// A command, whose program is its first argument, that runs there.
+fn on(host: &Host) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &host.name]);
+    command
+}
+
+fn make_local(host: &Host, before: &[&str], ranges: &[&str]) -> Result<(), String> {
+    let words = before.iter().chain(&[env!("CARGO_BIN_EXE_causeway"), "make-local"]).chain(ranges);
+    let output = on(host).args(words).output().expect("ip runs");
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
+}
+
+#[test]
+fn ranges_are_made_local_as_ip_makes_them() {
+    let (host, other) = (Host::new(), Host::new());
+    for _ in 0..2 {
+        make_local(&host, &[], &["240.11.0.0/16", "10.9.0.7", "fd00:11::1"]).unwrap();
+    }
+    other.make_local("240.11.0.0/16");
+    other.make_local("10.9.0.7/32");
+    other.add_address("fd00:11::1");
+    assert_eq!(local(&host), local(&other));
+    assert!(!local(&host).is_empty());
+
+    let lacking = ["setpriv", "--bounding-set=-net_admin"];
+    for (range, command) in [
+        ("240.12.0.0/16", "ip -4 route replace local 240.12.0.0/16 dev lo"),
+        ("fd00:11::2", "ip -6 address replace fd00:11::2/128 dev lo nodad"),
+    ] {
+        let said = make_local(&host, &lacking, &[range]).unwrap_err();
+        assert!(said.contains(command) && said.contains("needs CAP_NET_ADMIN"), "{said}");
+    }
+    assert!(make_local(&host, &[], &["fd00:11::/64"]).unwrap_err().contains("one by one"));
+    on(&host).args(["sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1"]).status().expect("sysctl runs");
+    let said = make_local(&host, &[], &["fd00:11::2"]).unwrap_err();
+    assert!(said.contains("IPv6 is off here"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_makes_what_it_assigns_local_until_it_is_released() {
+    let (host, state) = (Host::new(), tempfile::tempdir().unwrap());
+    let mut control_plane = ControlPlane::start_at(&host.near).await;
+    let url = format!("http://{}", control_plane.address);
+    let ranges = ["--assign", "240.12.0.0/24", "--assign", "fd00:12::/112", "--make-local", "--node-id", "gw-4"];
+    let start = || {
+        let mut command = on(&host);
+        command
+            .args([env!("CARGO_BIN_EXE_causeway"), "agent", "--control-plane", &url])
+            .arg("--state-dir")
+            .arg(state.path())
+            .args(ranges);
+        Process::start(state.path(), "agent", &mut command)
+    };
+    let has = |address: &str| local(&host).iter().any(|line| line.contains(address));
+    let agent = start();
+    let (_, control) = control_plane.connected().await;
+    assert!(has("local 240.12.0.0/24") && has("local fd00:12::/112"), "{:?}", local(&host));
+    control.send(Control::Assign(AssignRequest { family: Family::V6, ..request("a") })).await.unwrap();
+    let assigned = |event| match event {
+        Event::Assigned { address, .. } => Some(address),
+        Event::AssignFailed { reason, .. } => panic!("{reason}"),
+        _ => None,
+    };
+    let address = control_plane.until("an address", assigned).await;
+    let text = format!(" {address}/128 ");
+    assert!(has(&text), "{text}: {:?}", local(&host));
+
+    // Whoever took it away meanwhile, it is there again before it is needed.
+    drop(agent);
+    crate::support::host::ip(&format!("-n {} -6 address delete {address}/128 dev lo", host.name));
+    let _agent = start();
+    let (_, control) = control_plane.connected().await;
+    assert!(has(&text), "{text}: {:?}", local(&host));
+    control.send(Control::Release { slot: "a".into(), address }).await.unwrap();
+    let until = Instant::now() + LONG;
+    while has(&text) {
+        assert!(Instant::now() < until, "{text} stays: {:?}", local(&host));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }

@@ -34,3 +34,18 @@ async fn trying_does_not_disturb_an_envoy_that_binds_at_the_same_moment() {
     let _listening = envoys.listen(16).unwrap();
     assert_eq!(bindable(address), Some(false), "though it shares its port");
 }
+
+#[test]
+fn only_what_can_be_bound_is_made_bindable() {
+    for (text, range) in [
+        ("240.11.0.0/16", "240.11.0.0/16"),
+        ("10.0.0.7", "10.0.0.7/32"),
+        ("fd00::7", "fd00::7/128"),
+        ("fd00::7/128", "fd00::7/128"),
+    ] {
+        assert_eq!(local_range(text), Ok(range.parse().unwrap()), "{text}");
+    }
+    for (text, said) in [("fd00::/64", "one by one"), ("edge", "expected CIDR"), ("10.0.0.0/33", "expected CIDR")] {
+        assert!(local_range(text).unwrap_err().contains(said), "{text}");
+    }
+}

@@ -137,8 +137,7 @@ fn containers_have_no_more_than_they_need_and_flags_that_are_known() {
     assert_eq!(
         mighty,
         [
-            "causeway-gateway/local-0 NET_ADMIN",
-            "causeway-gateway/local-1 NET_ADMIN",
+            "causeway-gateway/local NET_ADMIN",
             "causeway-gateway/envoy NET_BIND_SERVICE",
             "causeway-gateway/agent NET_ADMIN",
         ]

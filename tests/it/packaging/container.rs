@@ -1,10 +1,12 @@
-//! The image's recipe. No image is built here; what it relies on is.
+//! The image's recipe. No image is built here; that the program runs from one is in `image`.
 
 use std::path::Path;
 use std::process::Command;
 
 const RECIPE: &str = include_str!("../../../deploy/container/Containerfile");
 const TAKEN: &str = include_str!("../../../.dockerignore");
+/// What makes the program static.
+pub(super) const STATIC: &str = r#"RUSTFLAGS="-C target-feature=+crt-static""#;
 const MANIFEST: &str = include_str!("../../../Cargo.toml");
 
 /// Instructions with their arguments, with continued lines joined.
@@ -26,26 +28,33 @@ fn the_image_runs_one_program_as_nobody_in_particular() {
     let [build, run] = from.as_slice() else { panic!("a stage that builds and one that runs: {from:?}") };
     let rust = MANIFEST.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
     assert_eq!(*build, format!("docker.io/library/rust:{rust}-slim-bookworm AS build"), "rust-version of Cargo.toml");
-    assert_eq!(*run, "docker.io/library/debian:bookworm-slim", "the release that the program is linked on");
+    assert_eq!(*run, "scratch", "nothing but what is copied");
+    let [made] = of(&all, "RUN")[..] else { panic!("one build") };
+    assert!(made.contains(STATIC) && made.contains("--target"), "{made}");
     let last = all.iter().rposition(|(word, _)| word == "FROM").unwrap();
     let stage = &all[last..];
     assert_eq!(of(stage, "USER"), ["65532:65532"], "numbers, or Kubernetes cannot tell that it is not root");
     assert_eq!(of(stage, "ENTRYPOINT"), ["[\"/usr/local/bin/causeway\"]"], "no shell between");
-    assert_eq!(of(stage, "COPY"), ["--from=build /src/target/release/causeway /usr/local/bin/causeway"]);
+    assert_eq!(
+        of(stage, "COPY"),
+        [
+            "--from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt",
+            "--from=build /causeway /usr/local/bin/causeway",
+        ]
+    );
     for word in ["CMD", "VOLUME", "EXPOSE", "ADD"] {
         assert!(of(&all, word).is_empty(), "{word} is not needed");
     }
 }
 
 #[test]
-fn the_base_has_the_libraries_that_the_program_is_linked_with() {
+fn only_libraries_of_the_c_compiler_are_loaded_which_can_be_linked_with_as_a_whole() {
     let output = Command::new("ldd").arg(env!("CARGO_BIN_EXE_causeway")).output().expect("ldd runs");
     let text = String::from_utf8(output.stdout).unwrap();
     for line in text.lines() {
         let library = line.split_whitespace().next().unwrap_or_default();
-        // Packages libc6 and libgcc-s1, both essential to Debian.
-        let base = ["linux-vdso.so", "libc.so", "libm.so", "libgcc_s.so", "/lib64/ld-linux", "/lib/ld-linux"];
-        assert!(base.iter().any(|known| library.starts_with(known)), "{library}: the image has to install it");
+        let known = ["linux-vdso.so", "libc.so", "libm.so", "libgcc_s.so", "/lib64/ld-linux", "/lib/ld-linux"];
+        assert!(known.iter().any(|known| library.starts_with(known)), "{library}: the image does not have it");
     }
 }
 

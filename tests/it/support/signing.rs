@@ -45,9 +45,15 @@ impl SigningKey {
 
     /// A certificate of this key for 127.0.0.1, by itself.
     pub fn certificate(&self) -> PathBuf {
+        self.certificate_of("IP:127.0.0.1")
+    }
+
+    /// As [`SigningKey::certificate`], for a name such as `DNS:registry.example`.
+    pub fn certificate_of(&self, name: &str) -> PathBuf {
         // One that may sign others is not taken as a server's.
         let basic = "basicConstraints=critical,CA:FALSE";
-        let names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", basic, "-days", "2"];
+        let name = format!("subjectAltName={name}");
+        let names = ["-subj", "/CN=test", "-addext", &name, "-addext", basic, "-days", "2"];
         self.openssl(&[&["req", "-x509", "-new", "-key", "key.pem", "-out", "cert.pem"], &names[..]].concat());
         self.dir.path().join("cert.pem")
     }
