@@ -119,7 +119,7 @@ mod tests {
         let [shop, pod, web, db]: [Arc<str>; 4] = ["shop".into(), "p".into(), "web".into(), "db".into()];
         let id = NamespacedName::new(shop.clone(), pod.clone());
         let users = |pods: &Pods| -> Vec<String> { pods.users(&id).iter().map(ToString::to_string).collect() };
-        let mut count = |pods: &mut Pods, service, count| pods.count_user(&shop, &pod, service, count);
+        let count = |pods: &mut Pods, service, count| pods.count_user(&shop, &pod, service, count);
         count(&mut pods, &web, Count::More);
         count(&mut pods, &web, Count::More);
         count(&mut pods, &db, Count::More);

@@ -58,7 +58,7 @@ pub fn service(name: &str, protocol: Protocol) -> Object {
 /// A slice of the service's pods, each by name, address and readiness.
 pub fn slice(service: &str, pods: &[(&str, &str, bool)]) -> Object {
     let endpoint = |&(pod, address, ready): &(&str, &str, bool)| SliceEndpoint {
-        addresses: vec![ip(address)],
+        addresses: [ip(address)].into(),
         ready,
         serving: ready,
         terminating: false,
