@@ -26,7 +26,7 @@ enum Users {
     #[default]
     Nobody,
     One(Arc<str>, u32),
-    Many(Box<HashMap<Arc<str>, u32>>),
+    Many(Box<[(Arc<str>, u32)]>),
 }
 
 impl Users {
@@ -34,7 +34,7 @@ impl Users {
         match self {
             Users::Nobody => *self = Users::One(service.clone(), 0),
             Users::One(known, uses) if known != service => {
-                *self = Users::Many(Box::new(HashMap::from([(known.clone(), *uses)])));
+                *self = Users::Many([(known.clone(), *uses)].into());
             }
             _ => {}
         }
@@ -45,11 +45,14 @@ impl Users {
                 *uses
             }
             Users::Many(all) => {
-                let uses = all.entry(service.clone()).or_default();
-                count.apply(uses, 1);
-                if *uses == 0 {
-                    all.remove(service);
-                }
+                let mut known = std::mem::take(all).into_vec();
+                let place = known.iter().position(|(known, _)| known == service).unwrap_or_else(|| {
+                    known.push((service.clone(), 0));
+                    known.len() - 1
+                });
+                count.apply(&mut known[place].1, 1);
+                known.retain(|(_, uses)| *uses > 0);
+                *all = known.into();
                 u32::from(!all.is_empty())
             }
         };
@@ -86,7 +89,7 @@ impl Pods {
         match self.place(id).map(|place| &place.users) {
             None | Some(Users::Nobody) => BTreeSet::new(),
             Some(Users::One(service, _)) => [of(service)].into(),
-            Some(Users::Many(all)) => all.keys().map(of).collect(),
+            Some(Users::Many(all)) => all.iter().map(|(service, _)| of(service)).collect(),
         }
     }
 
