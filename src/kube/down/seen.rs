@@ -248,3 +248,49 @@ fn code_of(error: &watcher::Error) -> Option<u16> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::Router;
+    use axum::extract::RawQuery;
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    /// All that a streamed list says of nothing, after which the watch ends.
+    const NOTHING: &str = r#"{"type": "BOOKMARK", "object": {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata":
+        {"resourceVersion": "7", "annotations": {"k8s.io/initial-events-end": "true"}}}}"#;
+    const AWAY: &str = r#"{"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "message": "away", "code": 500}"#;
+
+    #[tokio::test]
+    async fn that_a_watch_goes_on_after_a_failure_is_told_though_nothing_has_changed() {
+        let watches = Arc::new(AtomicU32::new(0));
+        let answer = move |RawQuery(query): RawQuery| {
+            let is_list = query.is_some_and(|query| query.contains("sendInitialEvents=true"));
+            let is_first = !is_list && watches.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                match (is_list, is_first) {
+                    (true, _) => (StatusCode::OK, NOTHING.replace('\n', " ") + "\n"),
+                    (_, true) => (StatusCode::INTERNAL_SERVER_ERROR, AWAY.to_owned()),
+                    _ => std::future::pending().await,
+                }
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, Router::new().fallback(answer)).into_future());
+        let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+        let (out, mut news) = mpsc::channel(16);
+        tokio::spawn(namespaces(client, out));
+        let mut told = Vec::new();
+        while told.iter().filter(|news| matches!(news, News::NamespacesDone)).count() < 2 {
+            let next = tokio::time::timeout(Duration::from_secs(20), news.recv()).await;
+            told.push(next.unwrap_or_else(|_| panic!("nothing was told after {told:?}")).unwrap());
+        }
+        let failed = told.iter().position(|news| matches!(news, News::Failing(None, _))).expect("a failure is told");
+        assert!(matches!(told[failed + 1..], [News::NamespacesBegin, News::NamespacesDone]), "{told:?}");
+    }
+}
