@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +62,8 @@ impl Waiting {
 
 impl store::Waiting for Waiting {
     const WHAT: &'static str = "the inventory";
+    /// What is asked may be this old, and changes that come one by one cost no transaction each.
+    const PAUSE: Duration = Duration::from_millis(200);
 
     /// Writes the events, once, and then pods, Kubernetes nodes and what is gone, of which each may be written again.
     async fn write(&mut self, store: &Store) -> Result<(), StoreError> {
