@@ -88,6 +88,9 @@ pub async fn send(to: SocketAddr, host: &str, count: usize) -> Tally {
     tally
 }
 
+/// For how long a stream goes on whose test does not end: longer than the longest outage.
+const LONGEST: Duration = Duration::from_secs(if cfg!(feature = "long-checks") { 2 * 3600 } else { 120 });
+
 /// Sends requests at a steady rate until told to stop.
 pub struct Stream {
     stop: Arc<AtomicBool>,
@@ -95,7 +98,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Starts a stream of `per_second` requests over 8 workers; at most two minutes of them.
+    /// Starts a stream of `per_second` requests over 8 workers; at most [`LONGEST`] of them.
     pub fn start(to: SocketAddr, host: &str, per_second: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (told, host) = (stop.clone(), host.to_owned());
@@ -126,7 +129,7 @@ async fn worker(to: SocketAddr, host: String, per_second: u32, stop: Arc<AtomicB
     let http = Http::default();
     let mut tally = Tally::default();
     let mut pace = tokio::time::interval(Duration::from_secs_f64(8.0 / f64::from(per_second)));
-    let until = Instant::now() + Duration::from_secs(120);
+    let until = Instant::now() + LONGEST;
     while !stop.load(Ordering::Relaxed) && Instant::now() < until {
         pace.tick().await;
         tally.note(http.get(to, &host).await);
