@@ -19,7 +19,7 @@ step "tools"
 # CoreDNS, kube-proxy, and kube-apiserver, etcd and kubectl where nobody says where they are.
 declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [go]=golang-go
   [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv [systemd-analyze]=systemd [nft]=nftables [unshare]=util-linux
-  [getent]=libc-bin)
+  [setpriv]=util-linux [sysctl]=procps [getent]=libc-bin)
 lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
@@ -73,8 +73,12 @@ step "the xDS rules, each broken"
 step "the quick start's own checks"
 # The binary that the tests were run with; by itself the quick start builds its own.
 export CAUSEWAY_BIN=${CARGO_TARGET_DIR:-$PWD/target}/debug/causeway
+quickstart=$(mktemp)
+trap 'rm -f "$quickstart"' EXIT
 ./deploy/quickstart.sh --check
-./deploy/quickstart.sh --kubernetes --check
+./deploy/quickstart.sh --kubernetes --check | tee "$quickstart"
+# It goes on without, where that cannot be had; here it can.
+grep -q "west is on a host of its own" "$quickstart"
 
 step "the README's own policies, as they stand there"
 ./tests/readme.sh

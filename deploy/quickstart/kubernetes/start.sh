@@ -3,20 +3,20 @@
 say "kube-apiserver, etcd and kubectl (the first time they are built, which takes some minutes)"
 binaries=$(./tests/apiserver/build.sh)
 kubectl=$binaries/kubectl
-# West is a cluster that nothing outside reaches: a host of its own that lets connections out and none in. Only root can
-# make one; for others it is on this machine beside the rest.
-in_west=()
-if [ "$(id -u)" = 0 ] && command -v ip >/dev/null && command -v nft >/dev/null; then
-  west_host=causeway-west-$$ near=${QUICKSTART_WEST_NET:-198.19.255}.1 far=${QUICKSTART_WEST_NET:-198.19.255}.2
-  ip netns add "$west_host" || fail "no network namespace can be made for west."
-  in_west=(ip netns exec "$west_host")
-  ip link add "cw-west-$$" type veth peer name eth0 netns "$west_host"
-  ip addr add "$near/30" dev "cw-west-$$"
-  ip link set "cw-west-$$" up
-  "${in_west[@]}" ip link set lo up
-  "${in_west[@]}" ip addr add "$far/30" dev eth0
-  "${in_west[@]}" ip link set eth0 up
-  "${in_west[@]}" nft -f - <<'RULES'
+# West is a cluster that nothing outside reaches: a host of its own that lets connections out and none in. It takes rights
+# to make one, without which west is on this machine beside the rest.
+in_west=() near=${QUICKSTART_WEST_NET:-198.19.255}.1 far=${QUICKSTART_WEST_NET:-198.19.255}.2
+make_west_host() {
+  local name=causeway-west-$$
+  ip netns add "$name" || return 1
+  west_host=$name in_west=(ip netns exec "$name")
+  ip link add "cw-west-$$" type veth peer name eth0 netns "$name" &&
+    ip addr add "$near/30" dev "cw-west-$$" &&
+    ip link set "cw-west-$$" up &&
+    "${in_west[@]}" ip link set lo up &&
+    "${in_west[@]}" ip addr add "$far/30" dev eth0 &&
+    "${in_west[@]}" ip link set eth0 up &&
+    "${in_west[@]}" nft -f - <<'RULES'
 table inet causeway {
   chain in {
     type filter hook input priority filter; policy drop;
@@ -25,8 +25,13 @@ table inet causeway {
   }
 }
 RULES
+}
+if make_west_host 2>"$run/west-host.log"; then
   # Where its member finds the primary.
   members=$near:${members##*:}
+else
+  in_west=()
+  say "west is on this machine like the rest: a host of its own takes root with CAP_NET_ADMIN, and the commands ip and nft"
 fi
 
 say "starting three API servers: primary, east and west"
@@ -37,7 +42,8 @@ api_servers() { # folder, how many, a prefix of the command...
 }
 if [ ${#in_west[@]} -gt 0 ]; then
   api_servers "$run/apiservers" 2
-  api_servers "$run/apiservers-west" 1 "${in_west[@]}"
+  # It listens at all of that host's addresses, so that nothing but the host keeps others out.
+  EXTRA_APISERVER_FLAGS=--bind-address=0.0.0.0 api_servers "$run/apiservers-west" 1 "${in_west[@]}"
   mv "$run/apiservers-west/cluster1.kubeconfig" "$run/apiservers/cluster3.kubeconfig"
 else
   api_servers "$run/apiservers" 3
@@ -55,9 +61,8 @@ on() { # cluster, kubectl's arguments...
 }
 if [ ${#in_west[@]} -gt 0 ]; then
   if curl -ks -o /dev/null --max-time 1 "https://$far:$api_port/"; then fail "west is reached from outside."; fi
+  "${in_west[@]}" curl -ks -o /dev/null --max-time 5 "https://$far:$api_port/" || fail "west's API server does not answer within west."
   say "west is on a host of its own, $far, that lets connections out and none in"
-else
-  say "west is on this machine like the rest: a host of its own needs root, and the commands ip and nft"
 fi
 
 # Pods are ports of this machine's own address.
