@@ -201,14 +201,11 @@ where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let begin = move || Box::pin(watcher(api.clone(), config.clone()));
-    stream::unfold(None, move |events| {
-        let begin = begin.clone();
-        async move {
-            let mut events = events.unwrap_or_else(begin);
-            let event = events.next().await?;
-            let goes_on = event.is_ok();
-            Some((event, goes_on.then_some(events)))
-        }
+    stream::unfold((None, begin), |(events, begin)| async move {
+        let mut events = events.unwrap_or_else(&begin);
+        let event = events.next().await?;
+        let events = event.is_ok().then_some(events);
+        Some((event, (events, begin)))
     })
 }
 

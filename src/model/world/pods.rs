@@ -31,34 +31,24 @@ enum Users {
 
 impl Users {
     fn count(&mut self, service: &Arc<str>, count: Count) {
-        match self {
-            Users::Nobody => *self = Users::One(service.clone(), 0),
-            Users::One(known, uses) if known != service => {
-                *self = Users::Many([(known.clone(), *uses)].into());
-            }
-            _ => {}
-        }
-        let left = match self {
-            Users::Nobody => 0,
-            Users::One(_, uses) => {
-                count.apply(uses, 1);
-                *uses
-            }
-            Users::Many(all) => {
-                let mut known = std::mem::take(all).into_vec();
-                let place = known.iter().position(|(known, _)| known == service).unwrap_or_else(|| {
-                    known.push((service.clone(), 0));
-                    known.len() - 1
-                });
-                count.apply(&mut known[place].1, 1);
-                known.retain(|(_, uses)| *uses > 0);
-                *all = known.into();
-                u32::from(!all.is_empty())
-            }
+        let mut all = match std::mem::take(self) {
+            Users::Nobody => Vec::new(),
+            Users::One(known, uses) => vec![(known, uses)],
+            Users::Many(all) => all.into_vec(),
         };
-        if left == 0 {
-            *self = Users::Nobody;
+        let place = all.iter().position(|(known, _)| known == service).unwrap_or_else(|| {
+            all.push((service.clone(), 0));
+            all.len() - 1
+        });
+        count.apply(&mut all[place].1, 1);
+        if all[place].1 == 0 {
+            all.remove(place);
         }
+        *self = match all.as_slice() {
+            [] => Users::Nobody,
+            [(service, uses)] => Users::One(service.clone(), *uses),
+            _ => Users::Many(all.into()),
+        };
     }
 }
 
