@@ -333,16 +333,9 @@ fn local(host: &Host) -> Vec<String> {
     lines
 }
 
-/// A command, whose program is its first argument, that runs there.
-fn on(host: &Host) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &host.name]);
-    command
-}
-
 fn make_local(host: &Host, before: &[&str], ranges: &[&str]) -> Result<(), String> {
     let words = before.iter().chain(&[env!("CARGO_BIN_EXE_causeway"), "make-local"]).chain(ranges);
-    let output = on(host).args(words).output().expect("ip runs");
+    let output = host.command("env").args(words).output().expect("ip runs");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
 }
 
@@ -367,7 +360,7 @@ fn ranges_are_made_local_as_ip_makes_them() {
         assert!(said.contains(command) && said.contains("needs CAP_NET_ADMIN"), "{said}");
     }
     assert!(make_local(&host, &[], &["fd00:11::/64"]).unwrap_err().contains("one by one"));
-    on(&host).args(["sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1"]).status().expect("sysctl runs");
+    host.command("sysctl").args(["-qw", "net.ipv6.conf.lo.disable_ipv6=1"]).status().expect("sysctl runs");
     let said = make_local(&host, &[], &["fd00:11::2"]).unwrap_err();
     assert!(said.contains("IPv6 is off here"), "{said}");
 }
@@ -379,12 +372,8 @@ async fn an_agent_makes_what_it_assigns_local_until_it_is_released() {
     let url = format!("http://{}", control_plane.address);
     let ranges = ["--assign", "240.12.0.0/24", "--assign", "fd00:12::/112", "--make-local", "--node-id", "gw-4"];
     let start = || {
-        let mut command = on(&host);
-        command
-            .args([env!("CARGO_BIN_EXE_causeway"), "agent", "--control-plane", &url])
-            .arg("--state-dir")
-            .arg(state.path())
-            .args(ranges);
+        let mut command = host.command(env!("CARGO_BIN_EXE_causeway"));
+        command.args(["agent", "--control-plane", &url]).arg("--state-dir").arg(state.path()).args(ranges);
         Process::start(state.path(), "agent", &mut command)
     };
     let has = |address: &str| local(&host).iter().any(|line| line.contains(address));

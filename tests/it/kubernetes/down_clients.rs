@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::down::{POOL, Stage, WITHIN, wait_for, wait_gone};
 use super::mcs::{self, VERSIONS};
 use super::members::Scene;
-use super::setup::{PORT, Setup, install_crds};
-use crate::support::apiserver::ApiServer;
+use super::setup::{PORT, Setup};
 use crate::support::host::{Host, ip};
 use crate::support::node::Node;
 use crate::support::{eventually, free_addr};
@@ -30,14 +29,8 @@ fn connect(client: &Host, gateway: &Host, pool: &str) {
 async fn a_client_reaches_pods_of_the_primary_by_its_own_dns_and_services() {
     let hidden = Host::new();
     let near: IpAddr = hidden.near.parse().expect("an address");
-    let setup = Setup::bare(&["primary", "hidden"], |name, etcd| match name {
-        "hidden" => ApiServer::start_hidden(name, &hidden),
-        _ => ApiServer::leaked(name, etcd),
-    });
-    install_crds(setup.primary());
-    setup.fill_primary();
     let door = SocketAddr::new(near, free_addr().port());
-    let stage = Stage::with(setup, POOL, &["--member-addr", &door.to_string()]);
+    let stage = Stage::with(Setup::hidden(&hidden), POOL, &["--member-addr", &door.to_string()]);
     let server = stage.setup.server("hidden");
     mcs::install(server, VERSIONS);
     server.kubectl(&["label", "namespace", "shop", "causeway.dev/sync-services=true"]);

@@ -12,9 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::setup::{Setup, install_crds, wait_cluster};
+use super::setup::{Setup, wait_cluster};
 use crate::e2e::{clusterset, resolve};
-use crate::support::apiserver::ApiServer;
 use crate::support::fleet::{ControlPlane, Process, causeway, ureq_get};
 use crate::support::host::Host;
 use crate::support::traffic::Stream;
@@ -306,13 +305,7 @@ async fn a_cluster_changes_between_both_ways_and_nothing_is_withdrawn() {
 async fn a_cluster_that_nothing_outside_reaches_is_told_by_its_member() {
     let host = Host::new();
     let near: IpAddr = host.near.parse().expect("an address");
-    let setup = Setup::bare(&["primary", "hidden"], |name, etcd| match name {
-        "hidden" => ApiServer::start_hidden(name, &host),
-        _ => ApiServer::leaked(name, etcd),
-    });
-    install_crds(setup.primary());
-    setup.fill_primary();
-    let mut scene = Scene::at(setup, SocketAddr::new(near, free_addr().port()));
+    let mut scene = Scene::at(Setup::hidden(&host), SocketAddr::new(near, free_addr().port()));
     let server = scene.setup.server("hidden");
     server.apply(&same_objects("10.9.0"));
     let file = scene.join("hidden");

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::apiserver::{ApiServer, Etcd, Room};
 use crate::support::fleet::{ControlPlane, Gateway, Speaks, causeway};
+use crate::support::host::Host;
 use crate::support::pods::Pods;
 use crate::support::{eventually, free_addr, in_net, manifests, own_loopback_net};
 
@@ -63,6 +64,17 @@ impl Setup {
     /// As [`Setup::new`], where no cluster is known but the primary.
     pub fn unjoined(names: &[&'static str]) -> Self {
         let setup = Self::bare(names, ApiServer::leaked);
+        install_crds(setup.primary());
+        setup.fill_primary();
+        setup
+    }
+
+    /// A primary, which alone is known, and the cluster `hidden` on a host whose outside does not reach it.
+    pub fn hidden(host: &Host) -> Self {
+        let setup = Self::bare(&["primary", "hidden"], |name, etcd| match name {
+            "hidden" => ApiServer::start_hidden(name, host),
+            _ => ApiServer::leaked(name, etcd),
+        });
         install_crds(setup.primary());
         setup.fill_primary();
         setup

@@ -1,7 +1,7 @@
 //! A node of a cluster, as far as clients on it need one: CoreDNS and kube-proxy on a host with the cluster's API server.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use super::apiserver::ApiServer;
@@ -13,15 +13,15 @@ use super::{built_with, eventually};
 const DNS: &str = "10.96.0.10";
 
 /// A running node, and what its clients' resolver is told.
-pub struct Node {
+pub struct Node<'a> {
     _processes: [Process; 2],
-    namespace: String,
+    host: &'a Host,
     resolv_conf: PathBuf,
 }
 
-impl Node {
+impl<'a> Node<'a> {
     /// Starts one on the host for the cluster, whose API server is on that host.
-    pub fn start(dir: &Path, server: &ApiServer, host: &Host) -> Self {
+    pub fn start(dir: &Path, server: &ApiServer, host: &'a Host) -> Self {
         let (far, near) = (host.far(), &host.near);
         let corefile = dir.join("Corefile");
         let kubeconfig = server.kubeconfig().display().to_string();
@@ -65,7 +65,7 @@ impl Node {
                 "--conntrack-tcp-timeout-close-wait=0s",
             ],
         );
-        let node = Self { _processes: [coredns, proxy], namespace: host.name.clone(), resolv_conf };
+        let node = Self { _processes: [coredns, proxy], host, resolv_conf };
         eventually("the node to answer for names", Duration::from_secs(60), || node.resolve("kube-dns.kube-system"));
         node
     }
@@ -73,8 +73,9 @@ impl Node {
     /// Runs a command as a pod of the namespace `shop` would on this node, with its resolver.
     pub fn run(&self, command: &[&str]) -> Output {
         let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
-        Command::new("ip")
-            .args(["netns", "exec", &self.namespace, "unshare", "--mount", "sh", "-c", script])
+        self.host
+            .command("unshare")
+            .args(["--mount", "sh", "-c", script])
             .arg(&self.resolv_conf)
             .args(command)
             .output()
