@@ -1,5 +1,6 @@
 //! What policies are given and what they decide.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -163,7 +164,7 @@ pub struct LbEndpoint {
 }
 
 /// Endpoints of one locality and priority.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LbGroup {
     /// 0 is tried first; priorities have no gaps. At most 127.
     pub priority: u32,
@@ -172,11 +173,73 @@ pub struct LbGroup {
     /// Share among the groups of the priority, at least 1.
     pub weight: u32,
     /// The endpoints.
-    pub endpoints: Vec<LbEndpoint>,
+    pub endpoints: Picked,
+}
+
+/// The endpoints of a group, in order: places in a table that all decisions about the same endpoints share, since there are
+/// as many decisions about thousands of endpoints as there are views.
+#[derive(Clone, Default)]
+pub struct Picked {
+    table: Arc<[LbEndpoint]>,
+    places: Vec<u32>,
+    /// As many as places, or none.
+    weights: Vec<u32>,
+    draining: bool,
+}
+
+impl Picked {
+    /// Those at these places of the table, with other weights where there are any, and all of them draining where that is
+    /// said. A place that is not in the table is none.
+    pub fn new(table: Arc<[LbEndpoint]>, places: Vec<u32>, weights: Vec<u32>, draining: bool) -> Self {
+        debug_assert!(weights.is_empty() || weights.len() == places.len(), "a weight for each");
+        Self { table, places, weights, draining }
+    }
+
+    /// The endpoints, as the group has them.
+    pub fn iter(&self) -> impl Iterator<Item = LbEndpoint> {
+        self.places.iter().enumerate().filter_map(|(number, place)| {
+            let known = self.table.get(*place as usize)?;
+            let weight = self.weights.get(number).copied().unwrap_or(known.weight);
+            Some(LbEndpoint { weight, draining: known.draining || self.draining, ..*known })
+        })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+impl FromIterator<LbEndpoint> for Picked {
+    fn from_iter<T: IntoIterator<Item = LbEndpoint>>(endpoints: T) -> Self {
+        let table: Arc<[LbEndpoint]> = endpoints.into_iter().collect();
+        let places = (0..).take(table.len()).collect();
+        Self::new(table, places, Vec::new(), false)
+    }
+}
+
+impl PartialEq for Picked {
+    fn eq(&self, other: &Self) -> bool {
+        self.places.len() == other.places.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Picked {}
+
+impl fmt::Debug for Picked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Picked {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 /// A load-balancing policy's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LbDecision {
     /// Endpoints by priority and locality, in a fixed order.
     pub groups: Vec<LbGroup>,

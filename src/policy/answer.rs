@@ -3,7 +3,7 @@
 use super::bindings::lb::causeway::policy::lb as wit;
 use super::envelope::{check_groups, check_settings};
 use super::question::LbQuestion;
-use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, OutlierDetection};
+use crate::model::decision::{HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, OutlierDetection, Picked};
 
 /// Reads an answer: numbers become what they stand for.
 ///
@@ -54,7 +54,7 @@ fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGro
     if counted != chosen.len() as u64 {
         return Err(format!("its groups count {counted} endpoints, but it gives {}", chosen.len()));
     }
-    let mut used = vec![false; given.len()];
+    each_once(chosen, given)?;
     let mut takes_requests = false;
     let mut next = 0;
     let mut groups = Vec::with_capacity(answer.groups.len());
@@ -64,29 +64,15 @@ fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGro
         };
         // As many as all groups count are there.
         let members = next..next + group.count as usize;
-        for index in &chosen[members.clone()] {
-            match used.get_mut(*index as usize) {
-                Some(used) if !*used => *used = true,
-                Some(_) => return Err(format!("endpoint {} is used twice", given[*index as usize].address)),
-                None => return Err(format!("endpoint {index} is none of the {} that were given", given.len())),
-            }
-        }
-        let draining = group.draining;
-        let one = |index: &u32| LbEndpoint { draining, ..given[*index as usize] };
-        let mut endpoints: Vec<LbEndpoint> = chosen[members.clone()].iter().map(one).collect();
-        if !weights.is_empty() {
-            for (endpoint, weight) in endpoints.iter_mut().zip(&weights[members]) {
-                endpoint.weight = *weight;
-            }
-            if let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.weight == 0) {
-                let address = endpoint.address;
-                return Err(format!(
-                    "endpoint {address} has the weight 0; leave it out, or put it into a draining group"
-                ));
-            }
+        let weights = if weights.is_empty() { &[] } else { &weights[members.clone()] };
+        let places = &chosen[members];
+        if let Some(number) = weights.iter().position(|weight| *weight == 0) {
+            let address = given[places[number] as usize].address;
+            return Err(format!("endpoint {address} has the weight 0; leave it out, or put it into a draining group"));
         }
         next += group.count as usize;
-        takes_requests |= !group.draining && !endpoints.is_empty();
+        takes_requests |= !group.draining && !places.is_empty();
+        let endpoints = Picked::new(given.clone(), places.to_vec(), weights.to_vec(), group.draining);
         groups.push(LbGroup { priority: group.priority, locality: locality.clone(), weight: group.weight, endpoints });
     }
     let usable = question.endpoints.usable();
@@ -99,10 +85,22 @@ fn groups(question: &LbQuestion<'_>, answer: &wit::Decision) -> Result<Vec<LbGro
     Ok(groups)
 }
 
+/// Checks that each index is of an endpoint that was given, and comes once.
+fn each_once(chosen: &[u32], given: &[LbEndpoint]) -> Result<(), String> {
+    if let Some(index) = chosen.iter().find(|index| **index as usize >= given.len()) {
+        return Err(format!("endpoint {index} is none of the {} that were given", given.len()));
+    }
+    let mut used = vec![false; given.len()];
+    match chosen.iter().find(|index| std::mem::replace(&mut used[**index as usize], true)) {
+        Some(index) => Err(format!("endpoint {} is used twice", given[*index as usize].address)),
+        None => Ok(()),
+    }
+}
+
 /// Networks may use the same addresses for different pods, and an Envoy can only have one of them.
 fn one_of_each(groups: &[LbGroup]) -> Result<(), String> {
     let mut addresses: Vec<_> =
-        groups.iter().flat_map(|group| &group.endpoints).map(|endpoint| endpoint.address).collect();
+        groups.iter().flat_map(|group| group.endpoints.iter()).map(|endpoint| endpoint.address).collect();
     addresses.sort_unstable();
     match addresses.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(format!("two endpoints have the address {}; an Envoy can only have one of them", pair[0])),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use super::question::Endpoints;
-use crate::model::decision::{LbDecision, LbGroup, Readiness};
+use crate::model::decision::{LbDecision, LbEndpoint, LbGroup, Readiness};
 
 /// What is left of a decision: endpoints that are gone or not ready are left out, those that drain by now get no new
 /// requests. `None` where nothing would get requests though something can.
@@ -17,15 +17,12 @@ pub fn kept(last: &LbDecision, endpoints: &Endpoints) -> Option<LbDecision> {
     }
     let mut groups: Vec<LbGroup> = Vec::with_capacity(last.groups.len());
     for group in &last.groups {
-        let mut group = group.clone();
-        group.endpoints.retain_mut(|endpoint| match present.get(&endpoint.address) {
-            Some(Readiness::Ready) => true,
-            Some(Readiness::Draining) => {
-                endpoint.draining = true;
-                true
-            }
-            Some(Readiness::NotReady) | None => false,
+        let still = group.endpoints.iter().filter_map(|endpoint| match present.get(&endpoint.address)? {
+            Readiness::Ready => Some(endpoint),
+            Readiness::Draining => Some(LbEndpoint { draining: true, ..endpoint }),
+            Readiness::NotReady => None,
         });
+        let group = LbGroup { endpoints: still.collect(), locality: group.locality.clone(), ..*group };
         if !group.endpoints.is_empty() {
             groups.push(group);
         }
@@ -38,7 +35,7 @@ pub fn kept(last: &LbDecision, endpoints: &Endpoints) -> Option<LbDecision> {
     for group in &mut groups {
         group.priority = numbers.get(&group.priority).copied().unwrap_or_default();
     }
-    let takes_requests = groups.iter().flat_map(|group| &group.endpoints).any(|endpoint| !endpoint.draining);
+    let takes_requests = groups.iter().flat_map(|group| group.endpoints.iter()).any(|endpoint| !endpoint.draining);
     let can_take = endpoints.list().iter().any(|endpoint| endpoint.readiness != Readiness::NotReady);
     (takes_requests || !can_take).then(|| LbDecision { groups, ..last.clone() })
 }

@@ -19,7 +19,7 @@ pub type Hash = [u8; 32];
 pub struct Endpoints {
     list: Vec<Endpoint>,
     /// Each as a decision has it that changes nothing about it.
-    plain: Vec<LbEndpoint>,
+    plain: Arc<[LbEndpoint]>,
     /// How many are not NotReady.
     usable: usize,
     clusters: Vec<KnownCluster>,
@@ -103,7 +103,7 @@ impl Endpoints {
         }
         let mut endpoints = Self {
             list,
-            plain: Vec::new(),
+            plain: Arc::default(),
             usable,
             cluster_names: clusters.seen.iter().map(|known| known.name.clone()).collect(),
             clusters: clusters.seen,
@@ -141,7 +141,7 @@ impl Endpoints {
     }
 
     /// Each as a decision has it that changes nothing about it, by number.
-    pub(super) fn plain(&self) -> &[LbEndpoint] {
+    pub(super) fn plain(&self) -> &Arc<[LbEndpoint]> {
         &self.plain
     }
 

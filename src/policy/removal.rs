@@ -47,7 +47,7 @@ pub fn check(last: &LbDecision, next: &LbDecision, endpoints: &Endpoints, most: 
 
 /// Endpoints that get requests, if only when others cannot. A decision has each address once.
 fn in_service(decision: &LbDecision) -> impl Iterator<Item = SocketAddr> {
-    let endpoints = decision.groups.iter().flat_map(|group| &group.endpoints);
+    let endpoints = decision.groups.iter().flat_map(|group| group.endpoints.iter());
     endpoints.filter(|endpoint| !endpoint.draining).map(|endpoint| endpoint.address)
 }
 

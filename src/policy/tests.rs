@@ -10,7 +10,7 @@ use super::memo::{Memo, MemoKey};
 use super::*;
 use crate::model::decision::{
     ClientView, Endpoint, HealthCheck, LbAlgorithm, LbDecision, LbEndpoint, LbGroup, NodeRole, OutlierDetection,
-    Readiness, Sender,
+    Picked, Readiness, Sender,
 };
 use crate::model::id::NamespacedName;
 use crate::model::object::{Locality, Protocol, ServicePort};
@@ -57,7 +57,7 @@ fn groups_that_an_envoy_would_refuse_are_refused() {
     type Change = fn(&mut LbDecision);
     let cases: [(&str, Change); 7] = [
         ("priority 1 is there, but 0 is not", |d| drop(d.groups.remove(0))),
-        ("priority 1 of us/a has no endpoints", |d| d.groups[1].endpoints.clear()),
+        ("priority 1 of us/a has no endpoints", |d| d.groups[1].endpoints = Picked::default()),
         ("priority 0 of eu/a has the weight 0", |d| d.groups[0].weight = 0),
         ("priority 0 of eu/a comes twice", |d| d.groups[1] = group(0, "eu", &[3])),
         ("priority 128 of us/a is above 127", |d| d.groups[1].priority = 128),
@@ -65,7 +65,10 @@ fn groups_that_an_envoy_would_refuse_are_refused() {
             d.groups[1].priority = 0;
             (d.groups[0].weight, d.groups[1].weight) = (u32::MAX, 1);
         }),
-        ("add up to more than 4294967295", |d| d.groups[0].endpoints[0].weight = u32::MAX),
+        ("add up to more than 4294967295", |d| {
+            let heavy = d.groups[0].endpoints.iter().map(|endpoint| LbEndpoint { weight: u32::MAX, ..endpoint });
+            d.groups[0].endpoints = heavy.collect();
+        }),
     ];
     for (said, change) in cases {
         let mut bad = two_regions();

@@ -58,7 +58,7 @@ fn locality(group: &LbGroup, clusters: &[ClusterName]) -> LocalityLbEndpoints {
             zone: group.locality.zone.to_string(),
             sub_zone: String::new(),
         }),
-        lb_endpoints: group.endpoints.iter().map(|known| endpoint(known, clusters)).collect(),
+        lb_endpoints: group.endpoints.iter().map(|known| endpoint(&known, clusters)).collect(),
         load_balancing_weight: Some(group.weight.into()),
         priority: group.priority,
         ..Default::default()

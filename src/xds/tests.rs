@@ -137,13 +137,15 @@ fn decision() -> LbDecision {
                 priority: 0,
                 locality: place("eu", "a"),
                 weight: 8,
-                endpoints: vec![endpoint("10.0.0.1:8080", 7, false), endpoint("[fd00::1]:8080", 1, false)],
+                endpoints: [endpoint("10.0.0.1:8080", 7, false), endpoint("[fd00::1]:8080", 1, false)]
+                    .into_iter()
+                    .collect(),
             },
             LbGroup {
                 priority: 1,
                 locality: place("", ""),
                 weight: 1,
-                endpoints: vec![endpoint("10.0.0.2:8080", 1, true)],
+                endpoints: [endpoint("10.0.0.2:8080", 1, true)].into_iter().collect(),
             },
         ],
         clusters: ["east".into()].into(),

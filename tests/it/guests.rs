@@ -115,7 +115,7 @@ impl Asked {
 }
 
 pub fn addresses(decision: &LbDecision) -> BTreeSet<SocketAddr> {
-    let endpoints = decision.groups.iter().flat_map(|group| &group.endpoints);
+    let endpoints = decision.groups.iter().flat_map(|group| group.endpoints.iter());
     endpoints.map(|endpoint| endpoint.address).collect()
 }
 
@@ -209,6 +209,20 @@ fn a_log_is_cut_and_has_no_effect_and_an_instance_remembers_nothing() {
         .map(|_| component.decide(many, &asked.question(r#"{"misbehave": "Counter"}"#)).outcome.expect("an answer"))
         .collect();
     assert!(counted.iter().all(|decision| *decision == quiet));
+}
+
+#[test]
+fn a_configuration_nested_as_deeply_as_json_may_be_is_refused_in_words() {
+    let engine = engine();
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(127), close.repeat(127));
+    let configs = [deep("[", "]"), deep(r#"{"a": "#, "}"), format!(r#"{{"clusters": {}}}"#, deep(r#"{"a": ["#, "]}"))];
+    for (world, bytes) in [(World::Lb, WEIGHTED), (World::Lb, SUBSET), (World::Vip, VIP_TENANT)] {
+        let component = Component::load(&engine, world, bytes).expect("a component");
+        for config in &configs {
+            let refused = component.inspect(Limits::default(), config).outcome.expect_err("no setting is like that");
+            assert_eq!(refused.reason(), "PolicyError", "{refused}: {config}");
+        }
+    }
 }
 
 #[test]

@@ -62,16 +62,16 @@ fn connecting_cluster() -> Value {
 /// A cluster whose assignment stands in the file, so that Envoy reads that too.
 fn cluster_with_endpoints() -> Value {
     let endpoint = |text: &str, draining| LbEndpoint { address: address(text), cluster: 0, weight: 3, draining };
-    let group = |priority, endpoints| LbGroup {
+    let group = |priority, endpoints: &[LbEndpoint]| LbGroup {
         priority,
         locality: Locality { region: "eu".into(), zone: "a".into() },
         weight: 3,
-        endpoints,
+        endpoints: endpoints.iter().copied().collect(),
     };
     let decision = LbDecision {
         groups: vec![
-            group(0, vec![endpoint("10.0.0.1:80", false), endpoint("[fd00::1]:80", false)]),
-            group(1, vec![endpoint("10.0.0.2:80", true)]),
+            group(0, &[endpoint("10.0.0.1:80", false), endpoint("[fd00::1]:80", false)]),
+            group(1, &[endpoint("10.0.0.2:80", true)]),
         ],
         clusters: ["east".into()].into(),
         ..decision(LbAlgorithm::LEAST_REQUEST)

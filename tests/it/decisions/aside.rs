@@ -115,10 +115,11 @@ async fn silent_pods(stage: &Stage, indexes: std::ops::Range<u8>) -> Vec<TcpList
 }
 
 fn with_silent(mut decision: LbDecision, silent: &[TcpListener]) -> LbDecision {
-    let first = decision.groups[0].endpoints[0];
+    let group = &mut decision.groups[0];
+    let first = group.endpoints.iter().next().expect("one");
     let address = |listener: &TcpListener| listener.local_addr().expect("an address");
     let more = silent.iter().map(|listener| LbEndpoint { address: address(listener), ..first });
-    decision.groups[0].endpoints.extend(more);
+    group.endpoints = group.endpoints.iter().chain(more).collect();
     decision
 }
 
