@@ -254,8 +254,10 @@ impl Task {
         });
         let blocked = self.out.blocked_since().map(|since| since + self.shared.limits.write_timeout);
         let deadline = machine.into_iter().chain(blocked).min().unwrap_or_else(|| Instant::now() + IDLE);
-        // It is not set anew for each message: when it rings too early, it is looked at what is due and set again.
-        if self.alarm.is_elapsed() || self.alarm.deadline() > deadline.into() {
+        // It is not set anew for each message: when it rings too early, it is looked at what is due and set again. Where
+        // nothing is due any more it is put off, which costs less than to be woken by it.
+        let is_idle = machine.is_none() && blocked.is_none();
+        if is_idle || self.alarm.is_elapsed() || self.alarm.deadline() > deadline.into() {
             self.alarm.as_mut().reset(deadline.into());
         }
         // A stream that could not send what changed is not woken for it: it takes the latest when it can.
