@@ -22,7 +22,7 @@ Scenarios (default: all)
   nacks      5 times the clients refuse one resource
 
 Options
-  --servers A,B      of causeway, floor, go-control-plane (default: all)
+  --servers A,B      of causeway, floor, go-control-plane (default: all; the floor speaks delta only)
   --clients N        1000
   --services N       1000
   --rounds N         pushes that are measured: 20
@@ -136,6 +136,7 @@ impl ServerOptions {
 
 impl Options {
     pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Role, String> {
+        let mut servers: Option<Vec<Peer>> = None;
         let mut options = Self {
             scenarios: BTreeSet::new(),
             servers: Peer::ALL.to_vec(),
@@ -151,7 +152,7 @@ impl Options {
             let mut value = || args.next().ok_or_else(|| format!("`{arg}` needs a value"));
             match arg.as_str() {
                 "serve" => return Ok(Role::Server(ServerOptions::parse(args)?)),
-                "--servers" => options.servers = value()?.split(',').map(Peer::parse).collect::<Result<_, _>>()?,
+                "--servers" => servers = Some(value()?.split(',').map(Peer::parse).collect::<Result<_, _>>()?),
                 "--clients" => options.clients = number(&value()?)?,
                 "--services" => options.services = number(&value()?)?,
                 "--rounds" => options.rounds = number(&value()?)?,
@@ -175,6 +176,12 @@ impl Options {
                 name if crate::scenarios::NAMES.contains(&name) => _ = options.scenarios.insert(name.to_owned()),
                 other => return Err(format!("`{other}` is neither an option nor a scenario")),
             }
+        }
+        let speaks = |peer: &Peer| *peer != Peer::Floor || options.protocol == Protocol::Delta;
+        match servers {
+            Some(named) if !named.iter().all(speaks) => return Err("the floor speaks delta only".to_owned()),
+            Some(named) => options.servers = named,
+            None => options.servers.retain(speaks),
         }
         Ok(Role::Driver(options))
     }
