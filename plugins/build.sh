@@ -162,7 +162,7 @@ target_dir=${CARGO_TARGET_DIR:-$PWD/target}
 packages=()
 for name in "${policies[@]}" "${testing[@]}"; do packages+=(--package "$name"); done
 # As in .cargo/config.toml, whose flags these replace.
-flags=$(remap "$PWD=/policies")" -Clink-arg=-zstack-size=32768 -Clink-arg=--initial-memory=131072"
+flags=$(remap "$PWD=/policies")" -Clink-arg=-zstack-size=65536 -Clink-arg=--initial-memory=196608"
 say "building $((${#policies[@]} + ${#testing[@]})) policies"
 run "$work/fetch.log" "$cargo" fetch --locked --target "$target"
 RUSTC=$toolchain/rustc RUSTFLAGS=$flags CARGO_TARGET_DIR=$target_dir PATH=$(dirname "$rustc"):$PATH \
