@@ -22,7 +22,7 @@ impl StoreUrl {
     /// # Errors
     /// What to write instead, without any of what was written.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
+        match scheme(text) {
             Some(("sqlite", "")) => {
                 Err("there is no folder after sqlite://; name one, or leave --store out".to_owned())
             }
@@ -71,9 +71,15 @@ const SSL_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca
 const SHAPES: &str = "write sqlite:///a/folder, or postgres://user@host:5432/database?sslmode=verify-full (the password in \
                       PGPASSWORD or in the file of PGPASSFILE)";
 
+/// The scheme and what follows it. What stands before `://` further on may hold a password, and is none.
+fn scheme(text: &str) -> Option<(&str, &str)> {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.split_once("://").filter(|(scheme, _)| scheme.bytes().all(is_inner))
+}
+
 /// The text as errors may show it: nothing of what follows the scheme, which may have a password anywhere.
 pub(super) fn shown(text: &str) -> String {
-    match text.split_once("://") {
+    match scheme(text) {
         Some(("sqlite", _)) => text.to_owned(),
         Some((scheme, _)) => format!("{scheme}://…"),
         None => "…".to_owned(),

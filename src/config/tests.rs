@@ -278,6 +278,7 @@ fn a_store_that_is_none_is_refused_without_its_password() {
     for (url, reason) in [
         ("mysql://me:hunter2@db/x", "`mysql://` is neither sqlite:// nor postgres://"),
         ("hunter2", "there is no scheme"),
+        ("me:hunter2@db/x?sslrootcert=file:///ca.pem", "there is no scheme"),
         ("sqlite://", "there is no folder"),
         ("postgres://me:hunter2@db", "it names no database"),
         ("postgres://me:hunter2@db/", "it names no database"),
