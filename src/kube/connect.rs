@@ -246,7 +246,8 @@ fn lifetime(auth: &AuthInfo) -> (Option<Timestamp>, Option<&'static str>) {
             Some(claims) => match claims.get("exp").and_then(serde_json::Value::as_i64) {
                 Some(seconds) => {
                     let expires_at = Timestamp::from_second(seconds).ok();
-                    let lifetime = claims.get("iat").and_then(serde_json::Value::as_i64).map(|iat| seconds - iat);
+                    let lifetime =
+                        claims.get("iat").and_then(serde_json::Value::as_i64).map(|iat| seconds.saturating_sub(iat));
                     let is_long = lifetime.is_some_and(|span| span > LONG_LIVED.as_secs() as i64);
                     (expires_at, is_long.then_some("its token lives for more than a year"))
                 }
@@ -269,4 +270,25 @@ fn lifetime(auth: &AuthInfo) -> (Option<Timestamp>, Option<&'static str>) {
 fn token_claims(token: &str) -> Option<serde_json::Value> {
     let payload = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_may_claim_any_times() {
+        let long = Some("its token lives for more than a year");
+        for (iat, exp, ends, is_long) in [
+            (1_700_000_000, 1_700_003_600, Some(1_700_003_600), None),
+            (1, 1_700_003_600, Some(1_700_003_600), long),
+            (-2, i64::MAX, None, long),
+            (i64::MAX, i64::MIN, None, None),
+        ] {
+            let claims = URL_SAFE_NO_PAD.encode(serde_json::json!({ "iat": iat, "exp": exp }).to_string());
+            let auth = AuthInfo { token: Some(format!("e30.{claims}.c2ln").into()), ..AuthInfo::default() };
+            let (expires_at, long_lived) = lifetime(&auth);
+            assert_eq!((expires_at.map(Timestamp::as_second), long_lived), (ends, is_long), "{iat} to {exp}");
+        }
+    }
 }
