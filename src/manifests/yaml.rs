@@ -2,7 +2,7 @@
 //! depth of a document costs memory and never the stack.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
@@ -208,6 +208,7 @@ fn merged(entries: Vec<Entry<'_>>) -> Result<Vec<Entry<'_>>, SyntaxError> {
         return Ok(entries);
     }
     let (merges, mut own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.key == "<<");
+    let mut known: HashSet<Cow<'_, str>> = own.iter().map(|entry| entry.key.clone()).collect();
     for merge in merges {
         let line = merge.line;
         let sources = match merge.node.value {
@@ -220,7 +221,7 @@ fn merged(entries: Vec<Entry<'_>>) -> Result<Vec<Entry<'_>>, SyntaxError> {
                 return Err(SyntaxError::new(line, message, "name an anchor of a mapping, or write the fields out"));
             };
             for entry in entries {
-                if own.iter().all(|known| known.key != entry.key) {
+                if known.insert(entry.key.clone()) {
                     own.push(entry);
                 }
             }

@@ -51,6 +51,14 @@ fn anchors_and_merges_are_written_out() {
 }
 
 #[test]
+fn many_keys_are_merged_into_many_others() {
+    let keys = |of: &str, indent: &str| (0..30_000).map(|n| format!("{indent}{of}{n}: 1\n")).collect::<String>();
+    let text = format!("base: &base\n{}own:\n  <<: *base\n{}", keys("a", "  "), keys("b", "  "));
+    let documents = parse(&text).unwrap();
+    assert_eq!(documents[0].get("own").map(Node::size), Some(60_001));
+}
+
+#[test]
 fn managed_fields_are_dropped_whatever_they_hold() {
     for inner in ["[]", "x", "{a: [b, {c: d}], e: {}}", "[[], {}]", "&x 1", "null"] {
         let yaml = format!("a: before\nmanagedFields: {inner}\nz: after\n");
