@@ -111,6 +111,9 @@ pub fn decode(format: Format, bytes: &[u8]) -> Decoded {
             decoded.findings.push(Finding { line, object: String::new(), field: String::new(), message, remedy });
         }
     }
+    // Parsers take the end of a file for a line of its own, where nobody could look for anything.
+    let last = lines(bytes);
+    decoded.findings.iter_mut().chain(&mut decoded.warnings).for_each(|finding| finding.line = finding.line.min(last));
     if decoded.findings.len() > MAX_FINDINGS {
         let more = decoded.findings.len() - MAX_FINDINGS + 1;
         decoded.findings.truncate(MAX_FINDINGS);
@@ -119,6 +122,17 @@ pub fn decode(format: Format, bytes: &[u8]) -> Decoded {
         }
     }
     decoded
+}
+
+/// How many lines a file has, of which an empty one has one.
+fn lines(bytes: &[u8]) -> u32 {
+    let ends = |(at, byte): &(usize, &u8)| match byte {
+        b'\n' => true,
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    let before_last = bytes.iter().enumerate().take(bytes.len().saturating_sub(1)).filter(ends).count();
+    u32::try_from(before_last).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 fn text_of(bytes: &[u8]) -> Result<&str, SyntaxError> {

@@ -41,6 +41,7 @@ const SYNTAX: &[Case] = &[
     case("⟦a: !secret x⟧\n", "", "", "the tag `!secret` means nothing", "remove the tag"),
     case("⟦? [a, b]⟧\n: c\n", "", "", "a key is not a plain text", "write a name"),
     case("kind: x\n⟦<<: 3⟧\n", "", "", "the merge key", "write the fields out"),
+    case("a:\n c~\n⟦? ⟧", "", "", "a key is not a plain text", "write a name"),
     case("⟦{\"kind\": \"Service\",, }⟧", "", "", "this is no YAML", ""),
 ];
 
