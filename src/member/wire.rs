@@ -232,7 +232,8 @@ fn service_from(service: proto::Service, faults: &mut Faults) -> Service {
         };
         let field = || format!("ports[{i}].name");
         check(names::label_fault(&port.name).filter(|_| !port.name.is_empty()), &field(), &port.name, faults);
-        ServicePort { name: port.name.into(), port: port_from(i, port.port, faults), protocol }
+        let number = port_from(&format!("ports[{i}]"), port.port, faults);
+        ServicePort { name: port.name.into(), port: number, protocol }
     });
     let ports = ports.collect();
     Service {
@@ -260,9 +261,10 @@ fn traits_from(traits: proto::ServiceTraits, faults: &mut Faults) -> ServiceTrai
             Ok(proto::Transport::UnknownTransport) | Err(_) => return None,
         };
         let name_fault = names::label_fault(&port.name).filter(|_| !port.name.is_empty());
-        check(name_fault, &format!("traits.otherPorts[{i}].name"), &port.name, faults);
+        let field = format!("traits.otherPorts[{i}]");
+        check(name_fault, &format!("{field}.name"), &port.name, faults);
         let (name, app_protocol) = (port.name.into(), port.app_protocol.map(Into::into));
-        Some(OtherPort { name, port: port_from(i, port.port, faults), transport, app_protocol })
+        Some(OtherPort { name, port: port_from(&field, port.port, faults), transport, app_protocol })
     });
     let other_ports = ports.collect();
     ServiceTraits {
@@ -302,8 +304,10 @@ fn slice_from(slice: proto::EndpointSlice, faults: &mut Faults) -> EndpointSlice
         faults.add("service", "the slice is of no Service", REMEDY);
     }
     let ports = slice.ports.into_iter().enumerate();
-    let ports =
-        ports.map(|(i, port)| SlicePort { name: shared::text(&port.name), port: port_from(i, port.port, faults) });
+    let ports = ports.map(|(i, port)| SlicePort {
+        name: shared::text(&port.name),
+        port: port_from(&format!("ports[{i}]"), port.port, faults),
+    });
     let ports = ports.collect();
     let endpoints = slice.endpoints.into_iter().enumerate();
     let endpoints = endpoints.map(|(i, endpoint)| {
@@ -365,10 +369,10 @@ fn labels_from(labels: Vec<proto::Label>) -> Labels {
     labels.into_iter().map(|label| (shared::text(&label.key), shared::text(&label.value))).collect()
 }
 
-fn port_from(i: usize, number: u32, faults: &mut Faults) -> u16 {
+fn port_from(of: &str, number: u32, faults: &mut Faults) -> u16 {
     let port = u16::try_from(number).unwrap_or(0);
     if port == 0 {
-        faults.add(format!("ports[{i}].port"), format!("{number} is no port number"), "use a number from 1 to 65535");
+        faults.add(format!("{of}.port"), format!("{number} is no port number"), "use a number from 1 to 65535");
     }
     port
 }

@@ -152,6 +152,21 @@ fn what_makes_no_sense_is_refused_with_its_key_and_field() {
             "ports[0].port",
         ),
         (
+            of(Body::Service(proto::Service {
+                namespace: "a".into(),
+                name: "c".into(),
+                traits: Some(proto::ServiceTraits {
+                    other_ports: vec![proto::OtherPort {
+                        transport: proto::Transport::Udp.into(),
+                        ..Default::default()
+                    }],
+                    ..Default::default()
+                }),
+                ..Default::default()
+            })),
+            "traits.otherPorts[0].port",
+        ),
+        (
             of(Body::Slice(proto::EndpointSlice {
                 namespace: "a".into(),
                 name: "c".into(),
