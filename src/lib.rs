@@ -92,3 +92,8 @@ pub mod cli;
 /// The owner of the truth.
 #[cfg(feature = "control-plane")]
 pub mod reconcile;
+
+/// For fuzzers: decoders of closed rooms.
+#[cfg(feature = "control-plane")]
+#[doc(hidden)]
+pub mod fuzzing;

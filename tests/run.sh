@@ -20,6 +20,8 @@ step "tools"
 declare -A packages=([ip]=iproute2 [sqlite3]=sqlite3 [curl]=curl [openssl]=openssl [base64]=coreutils [go]=golang-go
   [node]=nodejs [npm]=npm [git]=git [python3]=python3-venv [systemd-analyze]=systemd [nft]=nftables [unshare]=util-linux
   [setpriv]=util-linux [sysctl]=procps [getent]=libc-bin)
+# The fuzzer is C++.
+if $long; then packages[c++]=g++; fi
 lacking=()
 for name in "${!packages[@]}"; do
   command -v "$name" >/dev/null 2>&1 || lacking+=("${packages[$name]}")
@@ -89,6 +91,10 @@ if $long; then
   target=$(rustc --print host-tuple)
   RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --bin causeway --target "$target"
   CAUSEWAY_STATIC_BIN=${CARGO_TARGET_DIR:-$PWD/target}/$target/debug/causeway cargo test --locked --test it packaging::image
+
+  step "every decoder, fuzzed"
+  # A third build of everything; four minutes of running for all of them together.
+  ./tests/fuzz/run.sh 240
 
   step "long checks"
   cargo test --locked --release --features long-checks --test it -- e2e:: kubernetes:: --nocapture --test-threads 1

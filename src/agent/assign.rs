@@ -48,7 +48,7 @@ pub(super) enum AssignError {
 /// What is kept over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Leases {
+pub(crate) struct Leases {
     /// Address by slot.
     pub slots: BTreeMap<String, IpAddr>,
     /// Released addresses that are not yet for everybody.
@@ -58,7 +58,7 @@ pub(super) struct Leases {
 /// An address that was released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cooling {
+pub(crate) struct Cooling {
     /// Who had it, and may have it again at once.
     pub slot: String,
     /// When others may have it.

@@ -35,7 +35,7 @@ pub(super) const LISTENERS: &str = "/listeners?format=json";
 /// The answer is not what an Envoy says.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot understand Envoy's answer to {path}")]
-pub(super) struct ParseError {
+pub(crate) struct ParseError {
     path: &'static str,
     #[source]
     source: serde_json::Error,
@@ -43,7 +43,7 @@ pub(super) struct ParseError {
 
 /// What the answers say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Observation {
+pub(crate) struct Observation {
     pub server: ServerInfo,
     pub phase: Phase,
     pub counters: Counters,
@@ -53,7 +53,7 @@ pub(super) struct Observation {
 
 /// Of `/server_info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ServerInfo {
+pub(crate) struct ServerInfo {
     pub node_id: String,
     /// Seconds since this epoch's start; it goes down only when Envoy restarts.
     pub uptime_s: u64,
@@ -61,7 +61,7 @@ pub(super) struct ServerInfo {
 
 /// What the server as a whole does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     #[default]
     Initializing,
     Live,
@@ -71,7 +71,7 @@ pub(super) enum Phase {
 
 /// Of `/stats`; absent counters are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     /// Listeners stopped by `POST /drain_listeners`; removals do not count here.
     pub stopped: u64,
     /// Failed configurations and failed `listen()`s.
@@ -84,7 +84,7 @@ pub(super) struct Counters {
 
 /// A dynamic listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     pub state: ListenerState,
     pub address: Option<SocketAddr>,
     /// Of the last failed configuration; empty without one.
@@ -105,7 +105,7 @@ struct NodeJson {
     id: String,
 }
 
-pub(super) fn server_info(body: &[u8]) -> Result<ServerInfo, ParseError> {
+pub(crate) fn server_info(body: &[u8]) -> Result<ServerInfo, ParseError> {
     let info: ServerInfoJson = parse(SERVER_INFO, body)?;
     // A protobuf Duration as JSON: `4s` or `4.5s`.
     let whole = info.uptime_current_epoch.split(['.', 's']).next().unwrap_or_default();
@@ -113,7 +113,7 @@ pub(super) fn server_info(body: &[u8]) -> Result<ServerInfo, ParseError> {
 }
 
 /// Of `/ready`, whose status is 503 for everything but `LIVE`.
-pub(super) fn phase(body: &[u8]) -> Phase {
+pub(crate) fn phase(body: &[u8]) -> Phase {
     match body.trim_ascii() {
         b"LIVE" => Phase::Live,
         b"DRAINING" => Phase::Draining,
@@ -135,7 +135,7 @@ struct StatJson {
     value: serde_json::Value,
 }
 
-pub(super) fn counters(body: &[u8]) -> Result<Counters, ParseError> {
+pub(crate) fn counters(body: &[u8]) -> Result<Counters, ParseError> {
     let stats: StatsJson = parse("/stats", body)?;
     let value = |name: &str| {
         let stat = stats.stats.iter().find(|stat| stat.name == name);
@@ -186,7 +186,7 @@ impl AddressJson {
 }
 
 /// Addresses of the active listeners, static ones included.
-pub(super) fn active_addresses(body: &[u8]) -> Result<BTreeMap<String, Option<SocketAddr>>, ParseError> {
+pub(crate) fn active_addresses(body: &[u8]) -> Result<BTreeMap<String, Option<SocketAddr>>, ParseError> {
     let listeners: ListenersJson = parse(LISTENERS, body)?;
     Ok(listeners.listener_statuses.into_iter().map(|s| (s.name, s.local_address.to_address())).collect())
 }
@@ -229,7 +229,7 @@ struct ListenerJson {
 }
 
 /// Dynamic listeners, with the real addresses of the active ones.
-pub(super) fn dynamic_listeners(
+pub(crate) fn dynamic_listeners(
     dump: &[u8],
     active: &BTreeMap<String, Option<SocketAddr>>,
 ) -> Result<BTreeMap<String, Seen>, ParseError> {

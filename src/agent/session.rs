@@ -18,7 +18,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
 /// The stream cannot go on.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     #[error(
         "the agent speaks protocol version {0}, this control plane speaks version {PROTOCOL_VERSION}: upgrade the older one"
     )]
@@ -43,7 +43,7 @@ impl From<Refused> for Status {
 
 /// What a message means.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The agent said who it is.
     Hello(Hello),
     /// Something for the owner.
@@ -54,7 +54,7 @@ pub(super) enum Step {
 
 /// One stream.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     agent: AgentId,
     node_id: Option<String>,
     heard: Instant,

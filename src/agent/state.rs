@@ -93,17 +93,7 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let corrupt = |reason: String| StateError::Corrupt { path: path.clone(), reason };
-        let Version { version } = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        if version > VERSION {
-            return Err(StateError::Newer { path, version });
-        }
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        let mut addresses = BTreeSet::new();
-        match stored.leases.slots.values().find(|address| !addresses.insert(**address)) {
-            Some(twice) => Err(corrupt(format!("two slots have the address {twice}"))),
-            None => Ok(Some(stored.leases)),
-        }
+        decode(&path, &bytes).map(Some)
     }
 
     /// Moves a damaged file out of the way, for people to look at.
@@ -117,15 +107,34 @@ impl StateDir {
     pub fn save(&self, leases: &Leases) -> Result<(), StateError> {
         let (path, new) = (self.dir.join(FILE), self.dir.join(format!("{FILE}.new")));
         let write = || {
-            let stored = Stored { version: VERSION, leases: leases.clone() };
             let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
+            file.write_all(&encode(leases)?)?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
             // The rename itself has to survive a power loss too.
             File::open(&self.dir)?.sync_all()
         };
         write().map_err(io_error("write", &path))
+    }
+}
+
+/// The content of the file.
+pub(crate) fn encode(leases: &Leases) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec_pretty(&Stored { version: VERSION, leases: leases.clone() })
+}
+
+/// What the file with this content keeps.
+pub(crate) fn decode(path: &Path, content: &[u8]) -> Result<Leases, StateError> {
+    let corrupt = |reason: String| StateError::Corrupt { path: path.to_owned(), reason };
+    let Version { version } = serde_json::from_slice(content).map_err(|error| corrupt(error.to_string()))?;
+    if version > VERSION {
+        return Err(StateError::Newer { path: path.to_owned(), version });
+    }
+    let stored: Stored = serde_json::from_slice(content).map_err(|error| corrupt(error.to_string()))?;
+    let mut addresses = BTreeSet::new();
+    match stored.leases.slots.values().find(|address| !addresses.insert(**address)) {
+        Some(twice) => Err(corrupt(format!("two slots have the address {twice}"))),
+        None => Ok(stored.leases),
     }
 }
 

@@ -28,7 +28,7 @@ const MAX_TEXT: usize = 2_048;
 
 /// A message breaks a rule of `feedback.proto`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error("field `{field}` is not valid: `{value}`; expected {expected}")]
     Field { field: &'static str, value: String, expected: &'static str },
     #[error("`{what}` has {count} entries, at most {max} are allowed")]
@@ -45,7 +45,7 @@ impl Malformed {
 
 /// An agent's introduction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     pub node_id: String,
     pub ranges: Vec<IpNet>,
     pub version: String,
@@ -81,7 +81,7 @@ pub(super) fn hello_from(hello: proto::Hello) -> Result<Hello, Malformed> {
     Ok(Hello { node_id: hello.node_id, ranges, version: cut(hello.agent_version, 128) })
 }
 
-pub(super) fn listener_to(listener: &AgentListener) -> proto::Listener {
+pub(crate) fn listener_to(listener: &AgentListener) -> proto::Listener {
     let state = match listener.state {
         ListenerState::Active => proto::ListenerState::Active,
         ListenerState::Warming => proto::ListenerState::Warming,
@@ -97,7 +97,7 @@ pub(super) fn listener_to(listener: &AgentListener) -> proto::Listener {
     }
 }
 
-pub(super) fn listeners_from(listeners: Vec<proto::Listener>) -> Result<Vec<AgentListener>, Malformed> {
+pub(crate) fn listeners_from(listeners: Vec<proto::Listener>) -> Result<Vec<AgentListener>, Malformed> {
     at_most("listeners", listeners.len(), MAX_LISTENERS)?;
     let listeners = listeners.into_iter().map(listener_from).collect::<Result<Vec<_>, _>>()?;
     let mut names = BTreeSet::new();
@@ -128,7 +128,7 @@ fn listener_from(listener: proto::Listener) -> Result<AgentListener, Malformed> 
     Ok(AgentListener { name: listener.name, address, state, error, bindable: listener.bindable })
 }
 
-pub(super) fn control_to(control: Control) -> proto::ControlMessage {
+pub(crate) fn control_to(control: Control) -> proto::ControlMessage {
     use proto::control_message::Body;
     let body = match control {
         Control::Assign(request) => Body::Assign(assign_to(request)),
@@ -164,7 +164,7 @@ fn assign_to(request: AssignRequest) -> proto::Assign {
     }
 }
 
-pub(super) fn assign_from(assign: proto::Assign) -> Result<AssignRequest, Malformed> {
+pub(crate) fn assign_from(assign: proto::Assign) -> Result<AssignRequest, Malformed> {
     let family = match assign.family() {
         proto::Family::Ipv4 => Family::V4,
         proto::Family::Ipv6 => Family::V6,

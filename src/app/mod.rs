@@ -6,7 +6,7 @@ mod members;
 mod metrics;
 mod objects;
 mod policies;
-mod reflection;
+pub(crate) mod reflection;
 mod serve;
 mod source;
 

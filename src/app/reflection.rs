@@ -59,7 +59,11 @@ pub fn add(
         .add_service(InterceptedService::new(alpha, check))
 }
 
-fn answer(services: &[&'static str], request: ServerReflectionRequest) -> Result<ServerReflectionResponse, Status> {
+/// Answers a request, where these services are served.
+pub(crate) fn answer(
+    services: &[&'static str],
+    request: ServerReflectionRequest,
+) -> Result<ServerReflectionResponse, Status> {
     let asked = request.message_request.clone().ok_or_else(|| Status::invalid_argument("nothing is asked for"))?;
     let files = FILES.as_ref().map_err(|error| Status::internal(format!("the definitions cannot be read: {error}")))?;
     let answer = match &asked {

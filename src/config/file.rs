@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path) -> Result<Settings, ConfigError> {
     parse(path, &text)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     let refuse = |line, message| ConfigError::File { path: path.to_owned(), line, message };
     let document: Value = serde_yaml_ng::from_str(text)
         .map_err(|e| refuse(e.location().map(|l| l.line()), format!("is not YAML: {e}")))?;

@@ -2,7 +2,7 @@
 //! once into a [`ServeConfig`]. Every error names the origin of the value that it is about.
 
 mod address;
-mod file;
+pub(crate) mod file;
 mod layer;
 mod store;
 #[cfg(test)]

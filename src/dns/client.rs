@@ -200,7 +200,8 @@ async fn ask_tcp(server: SocketAddr, query: &Query) -> Result<Message, DnsError>
     Ok(reply)
 }
 
-fn read(message: Message, over_tcp: bool) -> Lookup {
+/// What an answer says.
+pub(crate) fn read(message: Message, over_tcp: bool) -> Lookup {
     let records: Vec<LookupRecord> = message
         .answers
         .iter()

@@ -22,8 +22,8 @@ const EDNS_VERSION: u8 = 0;
 
 /// Answers requests from the table that is in the channel when they come.
 #[derive(Clone)]
-pub(super) struct Handler {
-    pub(super) table: watch::Receiver<Arc<Table>>,
+pub(crate) struct Handler {
+    pub(crate) table: watch::Receiver<Arc<Table>>,
 }
 
 /// An answer, cut to the size that the client takes.
@@ -56,7 +56,7 @@ impl RequestHandler for Handler {
 
 impl Handler {
     /// The answer as bytes, for a stream.
-    pub(super) fn encoded(&self, request: &Request) -> Result<Vec<u8>, ProtoError> {
+    pub(crate) fn encoded(&self, request: &Request) -> Result<Vec<u8>, ProtoError> {
         let Ready { metadata, reply, edns } = self.ready(request);
         let builder = builder(request, edns.as_ref());
         let response = builder.build(metadata, &reply.answers, &reply.authorities, [], &reply.additionals);

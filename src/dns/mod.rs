@@ -13,12 +13,12 @@
 //! RFC 7766 (TCP), RFC 8482 (ANY), RFC 9619 (one question a message).
 
 mod answer;
-mod client;
-mod handler;
+pub(crate) mod client;
+pub(crate) mod handler;
 #[cfg(test)]
 mod hosts_tests;
 mod server;
-mod stream;
+pub(crate) mod stream;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -93,7 +93,7 @@ async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// The answer, or nothing for what is not a question.
-fn answer(bytes: Vec<u8>, client: SocketAddr, handler: &Handler) -> Option<Vec<u8>> {
+pub(crate) fn answer(bytes: Vec<u8>, client: SocketAddr, handler: &Handler) -> Option<Vec<u8>> {
     let header: &[u8; HEADER] = bytes.first_chunk()?;
     let id = u16::from_be_bytes([header[0], header[1]]);
     let op_code = OpCode::from_u8((header[2] >> 3) & 0x0f);

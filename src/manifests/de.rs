@@ -12,7 +12,7 @@ use crate::kube::field::{closest, one_of};
 /// A value does not have the type that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}; {remedy}")]
-pub(super) struct TypeError {
+pub(crate) struct TypeError {
     /// Where, counted from 1; 0 until a node with a position passes the error on.
     pub line: u32,
     /// The field's path.
@@ -151,7 +151,7 @@ fn wanted_in_words(wanted: &str) -> String {
 ///
 /// # Errors
 /// The first value that does not have the wanted type.
-pub(super) fn from_node<'de, T: de::Deserialize<'de>>(node: &'de Node<'de>) -> Result<T, TypeError> {
+pub(crate) fn from_node<'de, T: de::Deserialize<'de>>(node: &'de Node<'de>) -> Result<T, TypeError> {
     T::deserialize(node)
 }
 

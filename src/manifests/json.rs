@@ -9,7 +9,7 @@ use super::tree::{DROPPED_KEY, Entry, MAX_DEPTH, Node, SyntaxError, Value};
 ///
 /// # Errors
 /// The first place at which the text is not JSON.
-pub(super) fn parse(text: &str) -> Result<Vec<Node<'_>>, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Node<'_>>, SyntaxError> {
     let mut reader = Reader { text, at: 0, line: 1 };
     let mut documents = Vec::new();
     loop {

@@ -13,17 +13,17 @@
 //!   [`crate::model::object::Change::Unknown`] and deletes nothing.
 //! - Whatever is wrong is told with file, line, object, field, and what to do about it.
 
-mod de;
+pub(crate) mod de;
 mod decode;
 mod engine;
 mod files;
 mod folder;
-mod json;
+pub(crate) mod json;
 mod last_good;
 mod report;
 mod scan;
 mod source;
-mod tree;
+pub(crate) mod tree;
 mod watch;
 mod yaml;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A part of a document.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node<'a> {
+pub(crate) struct Node<'a> {
     /// Where it begins, counted from 1.
     pub line: u32,
     /// What it is.
@@ -13,7 +13,7 @@ pub(super) struct Node<'a> {
 
 /// What a [`Node`] is.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// A text without quotes, whose type shows when it is read: null, a truth value, a number, else
     /// text.
     Plain(Cow<'a, str>),
@@ -27,7 +27,7 @@ pub(super) enum Value<'a> {
 
 /// A key and its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// The key.
     pub key: Cow<'a, str>,
     /// Where the key stands, counted from 1.
@@ -55,7 +55,7 @@ pub(super) enum Plain {
 
 /// A syntax error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
+pub(crate) struct SyntaxError {
     /// Where, counted from 1.
     pub line: u32,
     /// What is wrong.

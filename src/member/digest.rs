@@ -37,7 +37,7 @@ pub(super) fn hash_of_form(encoded: &[u8]) -> u64 {
 
 /// A part of the space of key hashes: all that begin with these bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Range {
+pub(crate) struct Range {
     bits: u32,
     prefix: u64,
 }
@@ -96,14 +96,14 @@ impl Range {
 
 /// An object's form, and what else is kept of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry<T> {
+pub(crate) struct Entry<T> {
     pub form: u64,
     pub value: T,
 }
 
 /// Objects by the hashes of their keys.
 #[derive(Clone, Debug)]
-pub(super) struct Held<T> {
+pub(crate) struct Held<T> {
     entries: BTreeMap<u64, Entry<T>>,
     digest: u64,
 }

@@ -30,7 +30,7 @@ const PROBLEMS: usize = 256;
 
 /// Who a member says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     pub cluster: String,
     pub uid: String,
     pub server_version: String,
@@ -39,7 +39,7 @@ pub(super) struct Hello {
 
 /// What a batch says of an object.
 #[derive(Debug)]
-pub(super) enum Taken<C: Content> {
+pub(crate) enum Taken<C: Content> {
     /// It is there, in this form.
     Object(Box<C::Object>),
     /// It is gone.
@@ -50,7 +50,7 @@ pub(super) enum Taken<C: Content> {
 
 /// What a message means.
 #[derive(Debug)]
-pub(super) enum Step<C: Content = Objects> {
+pub(crate) enum Step<C: Content = Objects> {
     /// The member says who it is.
     Hello(Hello),
     /// Objects to be taken, in their order; once they were, [`Intake::taken`] is to be called.
@@ -78,10 +78,10 @@ enum Phase {
 }
 
 /// The primary's machine.
-pub(super) type Inbound = Intake<Objects>;
+pub(crate) type Inbound = Intake<Objects>;
 
 /// The machine of a side that takes. What it holds stays over streams.
-pub(super) struct Intake<C: Content> {
+pub(crate) struct Intake<C: Content> {
     held: Held<C::Key>,
     /// Objects that made no sense, and of which nothing is held.
     rejected: HashMap<u64, C::Key>,

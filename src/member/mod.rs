@@ -16,16 +16,16 @@ use std::time::Duration;
 
 pub mod authority;
 mod client;
-mod digest;
+pub(crate) mod digest;
 mod files;
-mod inbound;
-mod name;
-mod outbound;
-mod parts;
+pub(crate) mod inbound;
+pub(crate) mod name;
+pub(crate) mod outbound;
+pub(crate) mod parts;
 pub mod service;
 mod tls;
 mod window;
-mod wire;
+pub(crate) mod wire;
 
 pub use client::{MemberError, address, run, simulate};
 pub use files::{FileError, MemberFile, Options};

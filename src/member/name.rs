@@ -46,7 +46,7 @@ fn oid(content: &[u8]) -> Option<Vec<u64>> {
 
 /// A distinguished name from its encoding without the outer tag; `None` where it is one that cannot be written the
 /// same: several values at one place, or other sorts of text.
-pub(super) fn read(mut der: &[u8]) -> Option<DistinguishedName> {
+pub(crate) fn read(mut der: &[u8]) -> Option<DistinguishedName> {
     let mut name = DistinguishedName::new();
     while !der.is_empty() {
         let (set, rest) = expect(SET, der)?;

@@ -21,7 +21,7 @@ const WELCOME: Duration = Duration::from_secs(20);
 
 /// Which cluster it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct About {
+pub(crate) struct About {
     pub cluster: String,
     pub uid: String,
     pub server_version: String,
@@ -77,7 +77,7 @@ impl Stream {
 
 /// What travelled, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Travelled {
+pub(crate) struct Travelled {
     pub upserts: u64,
     pub deletes: u64,
     pub bytes: u64,
@@ -85,7 +85,7 @@ pub(super) struct Travelled {
 
 /// The member's machine. What it holds stays over streams.
 #[derive(Default)]
-pub(super) struct Outbound {
+pub(crate) struct Outbound {
     /// Encoded objects.
     held: Held<Box<[u8]>>,
     /// Everything that the cluster has was read once.

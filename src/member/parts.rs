@@ -18,10 +18,10 @@ const REMEDY: &str = "run a member of the primary's version";
 
 /// What a cluster is given, on its way from the primary.
 #[derive(Debug)]
-pub(super) struct Parts;
+pub(crate) struct Parts;
 
 /// An object of it.
-pub(super) type Given = (Id, Arc<Part>);
+pub(crate) type Given = (Id, Arc<Part>);
 
 impl Content for Parts {
     type Key = Id;
@@ -74,7 +74,7 @@ impl Content for Parts {
 }
 
 /// An object as it travels.
-pub(super) fn encode(id: &Id, part: &Part) -> Vec<u8> {
+pub(crate) fn encode(id: &Id, part: &Part) -> Vec<u8> {
     let kind = match id.kind {
         Kind::EndpointSnapshot => PartKind::EndpointSnapshot,
         Kind::ServiceImport => PartKind::ServiceImport,

@@ -25,7 +25,7 @@ use crate::model::shared;
 const REMEDY: &str = "run a member of the primary's version";
 
 /// An object as it travels; `None` for kinds that a sub-cluster does not have.
-pub(super) fn encode(object: &Object) -> Option<Vec<u8>> {
+pub(crate) fn encode(object: &Object) -> Option<Vec<u8>> {
     let body = match object {
         Object::Node(node) => Body::Node(proto::Node {
             name: node.name.to_string(),
@@ -151,7 +151,7 @@ fn address_to(address: &IpAddr) -> Vec<u8> {
 
 /// Why an object is left out.
 #[derive(Debug, PartialEq)]
-pub(super) enum Unfit<K = ObjectKey> {
+pub(crate) enum Unfit<K = ObjectKey> {
     /// It cannot be told which it is.
     Unreadable(String),
     /// It makes no sense.
@@ -159,7 +159,7 @@ pub(super) enum Unfit<K = ObjectKey> {
 }
 
 /// What travels one way.
-pub(super) trait Content {
+pub(crate) trait Content {
     /// By which an object is known.
     type Key: Clone + PartialEq + std::fmt::Debug + std::fmt::Display;
     /// An object.
@@ -177,7 +177,7 @@ pub(super) trait Content {
 
 /// What a cluster has, on its way to the primary.
 #[derive(Debug)]
-pub(super) struct Objects;
+pub(crate) struct Objects;
 
 impl Content for Objects {
     type Key = ObjectKey;
@@ -197,7 +197,7 @@ impl Content for Objects {
 }
 
 /// An object from its encoding.
-pub(super) fn decode(encoded: &[u8]) -> Result<Object, Unfit> {
+pub(crate) fn decode(encoded: &[u8]) -> Result<Object, Unfit> {
     let message = proto::Object::decode(encoded).map_err(|error| Unfit::Unreadable(error.to_string()))?;
     let Some(body) = message.object else {
         return Err(Unfit::Unreadable("an object of a kind that this version does not know".to_owned()));

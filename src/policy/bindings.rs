@@ -2,7 +2,8 @@
 //! copies nothing on this side.
 
 /// The world `lb-policy`.
-pub(super) mod lb {
+#[allow(missing_docs, reason = "generated code")]
+pub(crate) mod lb {
     wasmtime::component::bindgen!({ path: "plugins/wit", world: "lb-policy", ownership: Borrowing { duplicate_if_necessary: false } });
 }
 

@@ -6,9 +6,9 @@
 //! the same answer on every replica, today and in a replay; [`Policies`] remembers answers, and says what holds where a
 //! policy gives none.
 
-mod answer;
+pub(crate) mod answer;
 pub mod apart;
-mod bindings;
+pub(crate) mod bindings;
 mod circuit;
 mod component;
 mod engine;

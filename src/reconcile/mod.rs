@@ -32,7 +32,7 @@ pub use copy::LedgerCopy;
 pub use event::{AgentEvent, Declared, Event, Order, PolicyEvent, PolicyFault, Verdict};
 pub use inventory::{Inventory, now};
 pub use keeper::Keeper;
-pub use ledger::{LedgerRowError, from_row};
+pub use ledger::{LedgerRowError, from_row, to_row};
 pub use owner::{Outputs, Owner, Settings};
 
 #[cfg(test)]

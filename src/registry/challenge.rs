@@ -2,7 +2,7 @@
 
 /// A way of being let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(crate) enum Challenge {
     /// The name and the password with each request.
     Basic,
     /// A token of some place, with each request.
@@ -15,7 +15,7 @@ pub(super) enum Challenge {
 }
 
 /// The ways that a `WWW-Authenticate` header offers and that are known here.
-pub(super) fn parse(header: &str) -> Vec<Challenge> {
+pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut offered: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = header;
     loop {

@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// As whom a registry is asked.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
+pub(crate) enum Credentials {
     /// By name and password.
     Basic { user: String, password: String },
     /// By a token that the registry itself takes.
@@ -147,7 +147,7 @@ pub(super) fn is_docker_hub(registry: &str) -> bool {
     matches!(registry, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
-#[cfg(test)]
-pub(super) fn of_text(text: &str, reference: &Reference) -> Result<Option<Credentials>, String> {
+/// What a file's text holds for a reference's registry.
+pub(crate) fn of_text(text: &str, reference: &Reference) -> Result<Option<Credentials>, String> {
     find(parse(text.as_bytes())?, reference)
 }

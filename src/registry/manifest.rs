@@ -24,7 +24,7 @@ const MOST_NAMES: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     layers: Option<Vec<Written>>,
     manifests: Option<Vec<Written>>,
 }
@@ -43,7 +43,7 @@ struct Written {
 
 /// Something that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layer {
+pub(crate) struct Layer {
     /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
@@ -51,7 +51,7 @@ pub(super) struct Layer {
 }
 
 impl Manifest {
-    pub(super) fn parse(reference: &Reference, text: &[u8]) -> Result<Self, RegistryError> {
+    pub(crate) fn parse(reference: &Reference, text: &[u8]) -> Result<Self, RegistryError> {
         serde_json::from_slice(text).map_err(|error| {
             no_component(
                 reference,
@@ -61,7 +61,7 @@ impl Manifest {
     }
 
     /// The one layer that is a component.
-    pub(super) fn component(&self, reference: &Reference) -> Result<Layer, RegistryError> {
+    pub(crate) fn component(&self, reference: &Reference) -> Result<Layer, RegistryError> {
         if let Some(manifests) = &self.manifests {
             let listed = names(manifests.iter().map(|listed| listed.digest.as_str()));
             let detail = format!("it is an index of other images: refer to one of them by its own digest ({listed})");
@@ -95,7 +95,7 @@ impl Manifest {
 
     /// The payloads that were signed, with their signatures, newest last. Those that cannot be any are passed over: anybody
     /// who may push may have written them.
-    pub(super) fn signatures(self, most_payload: u64, most: usize) -> Vec<(Layer, String)> {
+    pub(crate) fn signatures(self, most_payload: u64, most: usize) -> Vec<(Layer, String)> {
         let signature = |layer: Written| {
             let signature = layer.annotations?.remove(SIGNATURE)?;
             let digest = layer.digest.parse().ok()?;

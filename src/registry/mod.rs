@@ -5,10 +5,10 @@
 //! Whoever names a registry may name a hostile one: everything that is read has a size that it may have and a time that it
 //! may take, nothing is kept but bytes whose digest was asked for, and credentials go to their own registry alone.
 
-mod challenge;
-mod credentials;
+pub(crate) mod challenge;
+pub(crate) mod credentials;
 mod error;
-mod manifest;
+pub(crate) mod manifest;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 //! good until the key is taken out.
 
 mod key;
-mod statement;
+pub(crate) mod statement;
 mod text;
 
 #[cfg(test)]

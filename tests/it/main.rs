@@ -11,6 +11,7 @@ mod ads_single;
 mod agent;
 mod bad_input;
 mod cli;
+mod corpus;
 mod decisions;
 mod e2e;
 mod golden;

@@ -27,6 +27,7 @@ const ROOMS: &[&str] = &[
     "agent",
     "cli",
     "app",
+    "fuzzing",
 ];
 
 /// Rooms that do no I/O and know no clock.

@@ -27,7 +27,7 @@ struct Image {
 }
 
 /// Whether it is about the image with this manifest. Under which name it was signed is not asked: the digest says all.
-pub(super) fn check(manifest_digest: &str, payload: &[u8]) -> Result<(), SignatureError> {
+pub(crate) fn check(manifest_digest: &str, payload: &[u8]) -> Result<(), SignatureError> {
     let Statement { critical: Critical { image: Image { docker_manifest_digest: signed }, kind } } =
         serde_json::from_slice(payload).map_err(|error| SignatureError::NoStatement(error.to_string()))?;
     if kind != TYPE {
