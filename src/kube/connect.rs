@@ -1,11 +1,12 @@
 //! From a kubeconfig to a client of its API server.
 
+use std::fmt;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use secrecy::ExposeSecret;
@@ -36,13 +37,22 @@ impl Refused {
 }
 
 /// What a kubeconfig says, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Credential {
     kubeconfig: Kubeconfig,
     /// When it ends, where it says so.
     pub expires_at: Option<Timestamp>,
     /// Why it should not lie where many may read it, if there is a reason.
     pub long_lived: Option<&'static str>,
+}
+
+/// Secrets are not shown.
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kubeconfig: _, expires_at, long_lived } = self;
+        let mut shown = f.debug_struct("Credential");
+        shown.field("expires_at", expires_at).field("long_lived", long_lived).finish_non_exhaustive()
+    }
 }
 
 impl Credential {
@@ -55,7 +65,7 @@ impl Credential {
         let kubeconfig = Kubeconfig::from_yaml(text).map_err(|error| {
             Refused::new(
                 "InvalidKubeconfig",
-                format!("the kubeconfig cannot be read: {error}"),
+                format!("the kubeconfig cannot be read: {}", unreadable(&error)),
                 "write one as `kubectl config view --raw --minify --flatten` prints it",
             )
         })?;
@@ -76,8 +86,8 @@ impl Credential {
         let cluster = kubeconfig.clusters.iter().find(|named| named.name == chosen.cluster);
         let cluster =
             cluster.and_then(|named| named.cluster.as_ref()).ok_or_else(|| missing("cluster", &chosen.cluster))?;
-        if let Some(file) = &cluster.certificate_authority {
-            return Err(file_refused("certificate-authority", file, "put its content into certificate-authority-data"));
+        if cluster.certificate_authority.is_some() {
+            return Err(file_refused("certificate-authority", "put its content into certificate-authority-data"));
         }
         let user = chosen.user.clone().unwrap_or_default();
         let found = kubeconfig.auth_infos.iter().find(|named| named.name == user);
@@ -117,7 +127,8 @@ pub async fn primary(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Cli
     use anyhow::Context;
     let config = match kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).with_context(|| format!("--kubeconfig {}", path.display()))?;
+            let file = Kubeconfig::read_from(path).map_err(|error| anyhow::anyhow!(unreadable(&error)));
+            let file = file.with_context(|| format!("--kubeconfig {}", path.display()))?;
             let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
             config.with_context(|| format!("--kubeconfig {}", path.display()))?
         }
@@ -206,9 +217,17 @@ pub(super) fn explain_watch(error: &watcher::Error) -> Refused {
     }
 }
 
-fn file_refused(field: &str, file: &str, remedy: &'static str) -> Refused {
-    let message =
-        format!("the kubeconfig's {field} names the file {file}, which would be read from Causeway's own disk");
+/// What is wrong with a kubeconfig, where its text is: the parser's own words quote it, with the secrets that stand there.
+fn unreadable(error: &KubeconfigError) -> String {
+    let KubeconfigError::Parse(error) = error else { return error.to_string() };
+    let place =
+        error.location().map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
+    format!("it is no YAML, or has another form than a kubeconfig's{place}")
+}
+
+/// Which file is not said: who mistakes the field writes the secret itself there.
+fn file_refused(field: &str, remedy: &'static str) -> Refused {
+    let message = format!("the kubeconfig's {field} names a file, which would be read from Causeway's own disk");
     Refused::new("FileRefused", message, remedy)
 }
 
@@ -228,12 +247,8 @@ fn check_user(auth: &AuthInfo) -> Result<(), Refused> {
         ("client-key", &auth.client_key),
     ];
     for (field, file) in files {
-        if let Some(file) = file {
-            return Err(file_refused(
-                field,
-                file,
-                "put its content into the kubeconfig (`kubectl config view --flatten`)",
-            ));
+        if file.is_some() {
+            return Err(file_refused(field, "put its content into the kubeconfig (`kubectl config view --flatten`)"));
         }
     }
     Ok(())
@@ -275,6 +290,30 @@ fn token_claims(token: &str) -> Option<serde_json::Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_without_secrets() {
+        let text = |user: &str| {
+            format!(
+                "current-context: c\nclusters:\n- {{name: k, cluster: {{server: \"https://a:1\"}}}}\ncontexts:\n- {{name: c, \
+                 context: {{cluster: k, user: u}}}}\nusers:\n- name: u\n  user: {user}\n"
+            )
+        };
+        for (user, reason, message) in [
+            ("hunter2", "InvalidKubeconfig", "another form than a kubeconfig's at line 8"),
+            ("{token: hunter2, token: hunter2}", "InvalidKubeconfig", "cannot be read"),
+            ("{token: hunter2", "InvalidKubeconfig", "cannot be read"),
+            ("{client-key: hunter2}", "FileRefused", "the kubeconfig's client-key names a file"),
+            ("{tokenFile: hunter2}", "FileRefused", "the kubeconfig's tokenFile names a file"),
+        ] {
+            let refused = Credential::parse(&text(user)).expect_err(user);
+            assert_eq!(refused.reason, reason, "{user}: {refused}");
+            let shown = format!("{refused} {refused:?}");
+            assert!(shown.contains(message) && !shown.contains("hunter2"), "{user}: {shown}");
+        }
+        let credential = Credential::parse(&text("{token: a, tokn: hunter2}")).expect("it is taken");
+        assert!(!format!("{credential:?}").contains("hunter2"));
+    }
 
     #[test]
     fn a_token_may_claim_any_times() {
