@@ -193,6 +193,14 @@ const KUBERNETES: &[Case] = &[
         "2026-01-31T12:00:00Z",
     ),
     case(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: shop\n  name: web\n  labels:\n⟦    \
+         kubernetes.io/service-name: -web⟧\naddressType: IPv4\n",
+        "EndpointSlice shop/web",
+        "metadata.labels[kubernetes.io/service-name]",
+        "`-web` does not start",
+        "the name of a Service",
+    ),
+    case(
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: shop, name: web, labels: \
          {kubernetes.io/service-name: web}}\n⟦addressType: IPv5⟧\n",
         "EndpointSlice shop/web",

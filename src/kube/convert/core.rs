@@ -205,6 +205,10 @@ pub fn endpoint_slice(slice: &discovery_v1::EndpointSlice) -> Converted {
     let Some(service) = label.filter(|service| !service.is_empty()) else {
         return faults.or(Conversion::nothing("EndpointSlices without the label kubernetes.io/service-name"));
     };
+    if let Some(fault) = names::label_value_fault(service) {
+        let message = format!("`{service}` {fault}");
+        faults.add(format!("metadata.labels[{SERVICE_NAME_LABEL}]"), message, "write the name of a Service");
+    }
     let (mut left_out, mut warnings) = (Vec::new(), Vec::new());
     let ports = slice_ports(slice.ports.as_deref().unwrap_or_default(), &mut left_out, &mut faults);
     let endpoints = slice.endpoints.iter().enumerate();
