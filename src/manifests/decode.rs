@@ -10,7 +10,7 @@ use super::de::{TypeError, from_node};
 use super::tree::{Node, SyntaxError, Value};
 use super::{json, yaml};
 use crate::kube::convert::{self, Converted};
-use crate::kube::field::{closest, one_of};
+use crate::kube::field::{Invalid, closest, one_of};
 use crate::kube::kinds;
 use crate::model::object::{Object, ObjectKey};
 
@@ -260,13 +260,14 @@ impl Decoded {
     }
 
     fn converted(&mut self, node: &Node<'_>, identity: &Identity, converted: Converted) {
-        let finding = |fault: crate::kube::field::Invalid| Finding {
-            line: node.line_of(&fault.field),
+        let on = |line: u32, fault: Invalid| Finding {
+            line,
             object: identity.object.clone(),
             field: fault.field,
             message: fault.message,
             remedy: fault.remedy,
         };
+        let finding = |fault: Invalid| on(node.line_of(&fault.field), fault);
         match converted {
             Ok(conversion) => {
                 for sort in conversion.left_out {
@@ -276,7 +277,13 @@ impl Decoded {
                 let line = node.line;
                 self.objects.extend(conversion.object.map(|object| Loaded { object: Arc::new(object), line }));
             }
-            Err(faults) => self.findings.extend(faults.into_iter().map(finding)),
+            Err(faults) => {
+                // A line is looked for in time by the object's size, and only these are told.
+                let told = MAX_FINDINGS.saturating_sub(self.findings.len());
+                let mut faults = faults.into_iter();
+                self.findings.extend(faults.by_ref().take(told).map(finding));
+                self.findings.extend(faults.map(|fault| on(0, fault)));
+            }
         }
     }
 

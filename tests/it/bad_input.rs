@@ -662,3 +662,21 @@ async fn a_tenants_wrong_weight_spoils_only_the_weight() {
     assert!(problem.message.contains("the pod's weight is 1"), "{problem:?}");
     assert_eq!(report.folders["east"].objects, 2);
 }
+
+#[test]
+fn an_object_of_many_parts_takes_time_by_their_number() {
+    const MANY: usize = 30_000;
+    let access =
+        "apiVersion: causeway.dev/v1alpha1\nkind: ClusterAccess\nmetadata: {namespace: shop, name: web}\nspec:\n";
+    let list = |part: &dyn Fn(usize) -> String| (0..MANY).map(part).collect::<String>();
+    let ports = list(&|n| format!("  - name: p{n}\n"));
+    let hostnames = list(&|n| format!("  - h{n}.example.com\n"));
+    let taken = decode(Format::Yaml, format!("{access}  ports:\n{ports}  hostnames:\n{hostnames}").as_bytes());
+    assert_eq!((taken.objects.len(), taken.findings), (1, Vec::new()));
+    let labels = list(&|n| format!("        -l{n:05}: x\n"));
+    let text = format!("{access}  service:\n    selector:\n      matchLabels:\n{labels}");
+    let told = decode(Format::Yaml, text.as_bytes()).findings;
+    assert_eq!(told.len(), 50);
+    assert!(told.iter().enumerate().all(|(n, finding)| finding.line as usize == 8 + n), "{:?}", told[0]);
+    assert!(told[49].message.contains(&format!("and {} more findings", MANY - 49)), "{:?}", told[49]);
+}

@@ -88,7 +88,7 @@ fn ports(spec: &ClusterAccessSpec, faults: &mut Faults) -> Vec<PortChoice> {
     if spec.ports.as_ref().is_some_and(Vec::is_empty) {
         faults.add("spec.ports", "an empty list chooses no port", "list ports, or leave the field out for all");
     }
-    let mut taken = Vec::new();
+    let (mut taken, mut seen) = (Vec::new(), BTreeSet::new());
     for (i, port) in spec.ports.iter().flatten().enumerate() {
         let field = format!("spec.ports[{i}]");
         let choices = [("name", port.name.is_some()), ("number", port.number.is_some())];
@@ -107,7 +107,7 @@ fn ports(spec: &ClusterAccessSpec, faults: &mut Faults) -> Vec<PortChoice> {
             (None, None) => None,
         };
         let Some(choice) = choice else { continue };
-        if taken.contains(&choice) {
+        if !seen.insert((port.name.as_deref(), port.number)) {
             faults.add(field, "the port is there twice", "remove one of the two");
         }
         taken.push(choice);
@@ -134,6 +134,7 @@ fn clusters(spec: &ClusterAccessSpec, faults: &mut Faults) -> BTreeSet<ClusterNa
 
 fn hostnames(spec: &ClusterAccessSpec, service: &ServiceChoice, faults: &mut Faults) -> Vec<Arc<str>> {
     let mut taken: Vec<Arc<str>> = Vec::new();
+    let mut seen: BTreeSet<Arc<str>> = BTreeSet::new();
     let written = spec.hostnames.as_deref().unwrap_or_default();
     if !written.is_empty() && matches!(service, ServiceChoice::Selector(_)) {
         let remedy = "make an access for each service that has host names, with `service: {name: …}`";
@@ -148,10 +149,10 @@ fn hostnames(spec: &ClusterAccessSpec, service: &ServiceChoice, faults: &mut Fau
         } else if name == ZONE || name.strip_suffix(ZONE).is_some_and(|rest| rest.ends_with('.')) {
             let message = format!("`{text}` is below `{ZONE}`, whose names Causeway makes itself");
             faults.add(field, message, "use a name of your own domain; the clusterset name is there without asking");
-        } else if taken.iter().any(|known| known.as_ref() == name) {
-            faults.add(field, format!("`{text}` is there twice"), "remove one of the two");
-        } else {
+        } else if seen.insert(Arc::from(name)) {
             taken.push(Arc::from(name));
+        } else {
+            faults.add(field, format!("`{text}` is there twice"), "remove one of the two");
         }
     }
     taken
