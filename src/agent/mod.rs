@@ -97,7 +97,7 @@ impl FromStr for AdminAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
+            let path = crate::config::unix_path(path);
             return if path.is_empty() { Err("the path is missing".into()) } else { Ok(Self::Unix(path.into())) };
         }
         let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');

@@ -33,6 +33,7 @@ fn admin_addresses_are_read_and_shown() {
         ("[::1]:9901", "[::1]:9901"),
         ("unix:/run/envoy.sock", "unix:/run/envoy.sock"),
         ("unix:///run/envoy.sock", "unix:/run/envoy.sock"),
+        ("unix:////run/envoy.sock", "unix:/run/envoy.sock"),
     ] {
         assert_eq!(text.parse::<AdminAddress>().unwrap().to_string(), shown, "{text}");
     }

@@ -34,8 +34,7 @@ impl FromStr for ListenAddr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(path) = text.strip_prefix("unix:") else { return parse_socket(text).map(ListenAddr::Tcp) };
-        // `unix:///run/x` is what gRPC clients write for the same path.
-        let path = path.strip_prefix("//").unwrap_or(path);
+        let path = unix_path(path);
         if path.is_empty() {
             return Err("the path is missing; write unix:/run/causeway.sock".to_owned());
         }
@@ -44,6 +43,14 @@ impl FromStr for ListenAddr {
         }
         Ok(ListenAddr::Unix(PathBuf::from(path)))
     }
+}
+
+/// The path of what follows `unix:`, with one slash in front at most. `unix:///run/x` is what gRPC clients write for
+/// `unix:/run/x`.
+pub(crate) fn unix_path(text: &str) -> &str {
+    let path = text.strip_prefix("//").unwrap_or(text);
+    let slashes = path.len() - path.trim_start_matches('/').len();
+    path.get(slashes.saturating_sub(1)..).unwrap_or(path)
 }
 
 /// Reads `address:port`; `localhost:port` is `127.0.0.1:port`. Names are not looked up.

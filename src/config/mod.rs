@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(crate) use address::unix_path;
 pub use address::{ListenAddr, check_addr, parse_duration};
 pub use layer::{Origin, SETTINGS, Setting, Settings};
 pub use store::{PostgresUrl, StoreUrl};

@@ -242,6 +242,20 @@ fn durations_add_up() {
 }
 
 #[test]
+fn a_socket_is_told_as_it_is_read() {
+    for (text, told) in [
+        ("unix:///run/x", "unix:/run/x"),
+        ("unix:////run/x", "unix:/run/x"),
+        ("unix:run/x", "unix:run/x"),
+        ("unix://x", "unix:x"),
+    ] {
+        let address: ListenAddr = text.parse().unwrap();
+        assert_eq!(address.to_string(), told);
+        assert_eq!(told.parse(), Ok(address));
+    }
+}
+
+#[test]
 fn settings_have_one_name_in_three_spellings() {
     let setting = SETTINGS.iter().find(|s| s.key == "xds-addr").unwrap();
     assert_eq!((setting.env().as_str(), setting.camel().as_str()), ("CAUSEWAY_XDS_ADDR", "xdsAddr"));
