@@ -47,12 +47,12 @@ for target in "${targets[@]}"; do
   "$target_dir/debug/$target" "$found" "corpus/$target" "${dictionary[@]}" -max_total_time="$each" -timeout=10 \
     -rss_limit_mb=2048 -use_value_profile=1 -print_final_stats=1 -artifact_prefix="$crashes/" >"$log" 2>&1 || outcome=failed
   stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -1; }
-  coverage=$(grep -o 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2 || true)
+  coverage=$(grep -ao 'cov: [0-9]*' "$log" | tail -1 | cut -d' ' -f2 || true)
   printf '%-18s %10s %8s %8s %8s  %s\n' "$target" "$(stat number_of_executed_units)" "$(stat average_exec_per_sec)" \
     "$coverage" "$(find "$found" -type f | wc -l)" "$outcome"
   if [ "$outcome" = failed ]; then
     failed=1
-    grep -m 1 -A 3 -E "panicked at|ERROR: libFuzzer" "$log" >&2 || tail -5 "$log" >&2
+    grep -a -m 1 -A 3 -E "panicked at|ERROR: libFuzzer" "$log" >&2 || tail -5 "$log" >&2
     input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -1)
     echo "  all of it: $log" >&2
     echo "  again:     $target_dir/debug/$target $input" >&2

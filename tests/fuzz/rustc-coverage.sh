@@ -4,7 +4,7 @@
 # procedural macros or build scripts use, too.
 set -euo pipefail
 case "${CARGO_CRATE_NAME:-}" in
-  causeway | causeway_fuzz | hickory_proto | pem | saphyr_parser)
+  causeway | causeway_fuzz | hickory_proto | kube_client | pem | saphyr_parser | serde_saphyr)
     exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
       -Cllvm-args=-sanitizer-coverage-trace-compares

@@ -51,3 +51,20 @@ fn every_target_has_a_program_and_inputs() {
         assert!(text.contains(&format!("causeway_fuzz::{name}(input)")), "{name}.rs calls another target");
     }
 }
+
+/// Packages of a `Cargo.lock`, each with its version.
+fn locked(path: &str) -> BTreeSet<(String, String)> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it is readable");
+    let value = |line: &str, key: &str| Some(line.strip_prefix(key)?.strip_suffix('"')?.to_owned());
+    let lines: Vec<&str> = text.lines().collect();
+    lines.windows(2).filter_map(|pair| Some((value(pair[0], "name = \"")?, value(pair[1], "version = \"")?))).collect()
+}
+
+#[test]
+fn the_fuzzer_is_built_of_the_same_versions() {
+    let (own, fuzzed) = (locked("Cargo.lock"), locked("tests/fuzz/Cargo.lock"));
+    let names: BTreeSet<&String> = own.iter().map(|(name, _)| name).collect();
+    let other: Vec<_> = fuzzed.difference(&own).filter(|(name, _)| names.contains(name)).collect();
+    let remedy = "cp Cargo.lock tests/fuzz/ && cargo metadata --manifest-path tests/fuzz/Cargo.toml >/dev/null";
+    assert!(fuzzed.len() > 100 && other.is_empty(), "{other:?} are locked otherwise in tests/fuzz: {remedy}");
+}

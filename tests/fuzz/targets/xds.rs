@@ -144,8 +144,11 @@ fn reads_as_sent(response: &Response) {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     resources: Vec<(Option<ResourceType>, Vec<u8>, Vec<u8>)>,
-    responses: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, Vec<Vec<u8>>, usize)>,
+    responses: Vec<FoundResponse>,
 }
+
+/// Its type, version, nonce, removed names, and how many resources it has.
+type FoundResponse = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<Vec<u8>>, usize);
 
 impl Sink for Found {
     fn resource(&mut self, ty: Option<ResourceType>, name: &[u8], version: &[u8]) {
@@ -246,7 +249,7 @@ where
     runtime.block_on(async {
         let response = server.call(request).await.unwrap_or_else(|error| panic!("{error:?}"));
         let (parts, body) = response.into_parts();
-        assert!(!body.size_hint().exact().is_some_and(|size| size > 64 << 20));
+        assert!(body.size_hint().exact().is_none_or(|size| size <= 64 << 20));
         let told = |headers: &http::HeaderMap| tonic::Status::from_header_map(headers);
         let collected = body.collect().await.ok();
         let trailers = collected.as_ref().and_then(|body| body.trailers());
