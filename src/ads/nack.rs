@@ -24,14 +24,20 @@ pub(super) fn cut(text: &str) -> &str {
 /// Which of the names the text blames, each with the part of the text about it. Empty when it cannot
 /// be told.
 pub(super) fn blamed(text: &str, names: &[Arc<str>]) -> BTreeMap<Arc<str>, String> {
-    let mut heads: Vec<(usize, &Arc<str>)> = Vec::new();
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        let found = places(text, name).find(|at| is_head(text, *at, name.len()));
-        heads.extend(found.map(|at| (at, name)));
-    }
+    let sorted = Sorted::new(names);
+    let found = |may_be: fn(&str, usize) -> bool, is: fn(&str, usize, usize) -> bool| {
+        let mut first: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        for (at, _) in text.char_indices().filter(|(at, _)| may_be(text, *at)) {
+            for name in sorted.at_start_of(&text[at..]).filter(|name| is(text, at, name.len())) {
+                first.entry(name).or_insert(at);
+            }
+        }
+        first
+    };
+    let mut heads: Vec<(usize, &Arc<str>)> =
+        found(may_begin, is_head).into_iter().map(|(name, at)| (at, name)).collect();
     if heads.is_empty() {
-        let mentioned =
-            names.iter().filter(|n| !n.is_empty() && places(text, n).any(|at| stands_alone(text, at, n.len())));
+        let mentioned = found(may_stand_alone, stands_alone).into_keys();
         return mentioned.map(|name| (name.clone(), text.trim().to_owned())).collect();
     }
     heads.sort_unstable();
@@ -43,20 +49,49 @@ pub(super) fn blamed(text: &str, names: &[Arc<str>]) -> BTreeMap<Arc<str>, Strin
     heads.iter().zip(ends).map(|(head, end)| entry(head, end)).collect()
 }
 
-fn places<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> {
-    text.match_indices(name).map(|(at, _)| at)
+/// Names in their order: which of thousands stand at a place of a text is found without looking for each of them.
+struct Sorted<'a>(Vec<&'a Arc<str>>);
+
+impl<'a> Sorted<'a> {
+    fn new(names: &'a [Arc<str>]) -> Self {
+        let mut sorted: Vec<_> = names.iter().filter(|name| !name.is_empty()).collect();
+        sorted.sort_unstable();
+        Self(sorted)
+    }
+
+    /// Those that the text begins with, the longest first.
+    fn at_start_of(&self, text: &str) -> impl Iterator<Item = &'a Arc<str>> {
+        let mut left = text.as_bytes();
+        std::iter::from_fn(move || {
+            loop {
+                let after = self.0.partition_point(|name| name.as_bytes() <= left);
+                let name = *self.0.get(after.checked_sub(1)?)?;
+                // What stands between a text and its beginning begins like it, so that any shorter one begins this one.
+                let alike = name.bytes().zip(left).take_while(|(a, b)| a == *b).count();
+                let is_it = alike == name.len();
+                left = &left[..alike.min(name.len() - 1)];
+                if is_it {
+                    return Some(name);
+                }
+            }
+        })
+    }
 }
 
 /// `name: ` at the start of the text, of a line, after `(s) ` or after `, `.
-fn is_head(text: &str, at: usize, len: usize) -> bool {
-    let before = &text[..at];
-    let begins = before.is_empty() || [") ", ", ", "\n"].iter().any(|end| before.ends_with(end));
+pub(super) fn is_head(text: &str, at: usize, len: usize) -> bool {
+    let begins = may_begin(text, at);
     begins && text[at + len..].starts_with(": ")
 }
 
+/// An entry may begin there.
+fn may_begin(text: &str, at: usize) -> bool {
+    let before = &text[..at];
+    before.is_empty() || [") ", ", ", "\n"].iter().any(|end| before.ends_with(end))
+}
+
 /// The name is not part of a longer one.
-fn stands_alone(text: &str, at: usize, len: usize) -> bool {
-    let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+pub(super) fn stands_alone(text: &str, at: usize, len: usize) -> bool {
     let before = text[..at].chars().next_back();
     let mut after = text[at + len..].chars();
     // A full stop or colon may end a sentence; followed by more of a name it is part of one.
@@ -65,6 +100,14 @@ fn stands_alone(text: &str, at: usize, len: usize) -> bool {
         other => other,
     };
     !before.is_some_and(part_of_name) && !next.is_some_and(part_of_name)
+}
+
+fn may_stand_alone(text: &str, at: usize) -> bool {
+    !text[..at].chars().next_back().is_some_and(part_of_name)
+}
+
+fn part_of_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.')
 }
 
 #[cfg(test)]

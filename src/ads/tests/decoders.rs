@@ -1,6 +1,7 @@
 //! Whatever bytes a client sends: no panic, and no more memory than the limits allow. Valid messages are made by
 //! chance and then damaged, since bytes that are nothing but chance seldom get past the first tag.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use xds_api::pb::google::rpc::Status;
 
 use super::client::*;
 use super::sim::Random;
-use crate::ads::nack::{MAX_DETAIL_BYTES, blamed, cut};
+use crate::ads::nack::{MAX_DETAIL_BYTES, blamed, cut, is_head, stands_alone};
 use crate::ads::stream::{Request, Stream};
 use crate::ads::{Limits, NodeInfo, Protocol, StreamId};
 use crate::snapshot::{ResourceType, XdsSnapshot};
@@ -227,5 +228,27 @@ fn the_text_of_a_nack_blames_only_those_that_were_sent() {
         let long = format!("{}{}", "x".repeat(shift), "\u{1f980}".repeat(MAX_DETAIL_BYTES));
         let kept = cut(&long);
         assert!(kept.len() <= MAX_DETAIL_BYTES && long.starts_with(kept) && kept.len() + 4 > MAX_DETAIL_BYTES);
+    }
+}
+
+/// The same by looking for each name at each place.
+#[test]
+fn names_are_found_where_looking_for_each_finds_them() {
+    let mut random = Random::new(7);
+    let word = |random: &mut Random, most: usize, parts: &[&str]| -> String {
+        (0..random.below(most)).map(|_| parts[random.below(parts.len())]).collect()
+    };
+    for _ in 0..10 * CASES {
+        let names: Vec<Arc<str>> =
+            (0..random.below(8)).map(|_| word(&mut random, 4, &["a", "b", "/", "ä"]).into()).collect();
+        let said = word(&mut random, 14, &["a", "b", "/", "ä", ": ", ", ", ") ", "\n", " "]);
+        let found = |is: fn(&str, usize, usize) -> bool| -> BTreeSet<Arc<str>> {
+            let is_at = |name: &str, at: usize| said[at..].starts_with(name) && is(&said, at, name.len());
+            let is_found = |name: &&Arc<str>| !name.is_empty() && said.char_indices().any(|(at, _)| is_at(name, at));
+            names.iter().filter(is_found).cloned().collect()
+        };
+        let (heads, mentioned) = (found(is_head), found(stands_alone));
+        let expected = if heads.is_empty() { mentioned } else { heads };
+        assert_eq!(blamed(&said, &names).into_keys().collect::<BTreeSet<_>>(), expected, "{said:?}, {names:?}");
     }
 }
