@@ -31,9 +31,10 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// 2 to 8 ms, by the core and by who shares it. A policy in JavaScript needs 13 million for 1,000 endpoints.
+    /// 2 to 9 ms, by what is done, by the core and by who shares it. A policy in JavaScript needs 13 million for 1,000
+    /// endpoints.
     fn default() -> Self {
-        Self { fuel: 8_000_000, memory_mib: 64 }
+        Self { fuel: 6_000_000, memory_mib: 64 }
     }
 }
 

@@ -110,7 +110,7 @@ pub(in crate::cli) struct UploadPolicy {
     /// Its configuration as JSON; an access's is laid over it
     #[arg(long, value_name = "JSON")]
     pub config: Option<String>,
-    /// Instructions that a call may use [default: 8000000]
+    /// Instructions that a call may use [default: 6000000]
     #[arg(long, value_name = "N")]
     pub fuel: Option<u64>,
     /// Memory that a call may use, in MiB [default: 64]
