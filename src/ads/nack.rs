@@ -92,16 +92,16 @@ fn may_begin(text: &str, at: usize) -> bool {
 
 /// The name is not part of a longer one.
 pub(super) fn stands_alone(text: &str, at: usize, len: usize) -> bool {
-    let before = text[..at].chars().next_back();
     let mut after = text[at + len..].chars();
     // A full stop or colon may end a sentence; followed by more of a name it is part of one.
     let next = match after.next() {
         Some('.' | ':') => after.next(),
         other => other,
     };
-    !before.is_some_and(part_of_name) && !next.is_some_and(part_of_name)
+    may_stand_alone(text, at) && !next.is_some_and(part_of_name)
 }
 
+/// A name that is not part of a longer one may begin there.
 fn may_stand_alone(text: &str, at: usize) -> bool {
     !text[..at].chars().next_back().is_some_and(part_of_name)
 }

@@ -164,7 +164,7 @@ pub struct LbEndpoint {
 }
 
 /// Endpoints of one locality and priority.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LbGroup {
     /// 0 is tried first; priorities have no gaps. At most 127.
     pub priority: u32,
@@ -232,14 +232,8 @@ impl fmt::Debug for Picked {
     }
 }
 
-impl Serialize for Picked {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
-    }
-}
-
 /// A load-balancing policy's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LbDecision {
     /// Endpoints by priority and locality, in a fixed order.
     pub groups: Vec<LbGroup>,

@@ -24,7 +24,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The most fuel that can be asked for: about half a second, for which the owner of the truth does nothing else.
+    /// The most fuel that can be asked for: a second or two, for which the owner of the truth does nothing else.
     pub const MOST_FUEL: u64 = 1_000_000_000;
     /// The most memory that can be asked for, in MiB: what an instance's place in the pool has room for.
     pub const MOST_MEMORY_MIB: u32 = 256;
@@ -38,7 +38,7 @@ impl Default for Limits {
     }
 }
 
-/// A million instructions take 0.3 to 1 ms: what takes ten times as long does something that fuel does not see, and is
+/// A million instructions take 0.3 to 1.5 ms: what takes several times as long does something that fuel does not see, and is
 /// ended by the clock. Never before so many ms, since a decision must not depend on who else uses the core.
 const LEAST_CPU_MS: u64 = 50;
 /// ms for each million instructions.

@@ -1,8 +1,7 @@
 //! Whatever bytes a client sends: no panic, and no more memory than the limits allow. Valid messages are made by
 //! chance and then damaged, since bytes that are nothing but chance seldom get past the first tag.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use prost013::Message;
